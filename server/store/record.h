@@ -1,0 +1,96 @@
+/* The rows that the server keeps: gateways, principals, protocol definitions, rules, sessions, grants, flows. */
+#ifndef POSTERN_SERVER_STORE_RECORD_H
+#define POSTERN_SERVER_STORE_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/addr.h"
+#include "common/id.h"
+#include "server/journal/entry.h"
+
+#define RECORD_NAME_SIZE 64
+#define RECORD_LIST_SIZE 1024 /* comma-separated names */
+#define RECORD_TOKEN_HASH_SIZE 32
+
+struct gateway_record {
+	char name[RECORD_NAME_SIZE];
+	char labels[RECORD_LIST_SIZE];
+	int64_t added_us;
+	/* Of the last join; empty before the first. */
+	char boot_id[RECORD_NAME_SIZE];
+	char instance[40];	/* of the agent whose reports `last_report` counts */
+	uint64_t last_report;	/* highest report sequence on disk */
+	int64_t joined_us;
+};
+
+struct principal_record {
+	char name[RECORD_NAME_SIZE];
+	uint8_t role; /* enum rpc_role */
+	uint8_t token_hash[RECORD_TOKEN_HASH_SIZE]; /* BLAKE2b-256 of the token's text */
+	char gateway[RECORD_NAME_SIZE];	 /* agents: theirs */
+	char gateways[RECORD_LIST_SIZE]; /* filters: scope, empty = all */
+	uint64_t max_grants;		 /* filters: 0 = server default */
+	int64_t added_us;
+};
+
+struct protocol_record {
+	struct id guid;
+	char name[RECORD_NAME_SIZE];
+	uint8_t transport;
+	uint16_t primary_ports[16];
+	size_t primary_port_count;
+	char owner[RECORD_NAME_SIZE];
+};
+
+struct rule_record {
+	char name[RECORD_NAME_SIZE];
+	uint8_t type; /* RuleType: 1 protocol, 2 site and content */
+	bool deny;
+	char protocol[RECORD_NAME_SIZE]; /* empty = all */
+};
+
+struct session_record {
+	struct id id;
+	char gateway[RECORD_NAME_SIZE];
+	char filter[RECORD_NAME_SIZE];
+	char user[RECORD_NAME_SIZE];
+	char protocol[RECORD_NAME_SIZE];
+	struct addr client;
+	struct flow primary; /* transport 0 = none */
+	uint64_t idle_limit_ms;
+	int64_t opened_us;
+	int64_t closed_us; /* 0 = open */
+};
+
+struct grant_record {
+	struct id id;
+	struct id request_id, session; /* zero = none */
+	char gateway[RECORD_NAME_SIZE];
+	char filter[RECORD_NAME_SIZE];
+	char protocol[RECORD_NAME_SIZE];
+	char rule[RECORD_NAME_SIZE];
+	struct addr client;
+	struct endpoint remote, external;
+	uint8_t transport;
+	uint32_t flags; /* GrantFlag */
+	bool notify;
+	uint8_t state;	/* GrantState */
+	uint8_t reason; /* EndReason */
+	uint64_t lifetime_ms, max_connections, connections;
+	int64_t created_us, expires_us, ended_us;
+	uint8_t *context; /* owned by the holder of the record; store functions copy */
+	size_t context_size;
+};
+
+/* A flow between ESTABLISHED and some time after CLOSED: what deduplicates reports (I5). */
+struct flow_record {
+	char gateway[RECORD_NAME_SIZE];
+	char boot_id[RECORD_NAME_SIZE];
+	struct id grant;
+	struct flow flow;
+	int64_t opened_us, closed_us; /* 0 = open */
+};
+
+#endif
