@@ -25,9 +25,10 @@ struct loop_io {
 };
 struct loop_timer {
 	int64_t due_us; /* clock_mono_us() */
-	size_t slot;	/* position in the heap + 1, 0 = not armed */
+	bool armed;
 	loop_cb cb;
 	void *arg;
+	struct loop_timer *parent, *child[2]; /* the heap's, so that arming never allocates */
 };
 struct loop_task {
 	struct loop_task *next;
@@ -51,7 +52,7 @@ enum status loop_io_add(struct loop *loop, struct loop_io *io, int fd, uint32_t 
 enum status loop_io_modify(struct loop *loop, struct loop_io *io, uint32_t events);
 void loop_io_remove(struct loop *loop, struct loop_io *io); /* safe inside callbacks, of itself and of others; no-op when idle */
 
-/* Loop thread only. O(log n). Setting an armed timer moves it. Fires once. */
+/* Loop thread only. O(log n), never allocates. Setting an armed timer moves it. Fires once, never early. */
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t due_us, loop_cb cb, void *arg);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer); /* no-op when idle */
 
