@@ -7,8 +7,9 @@
  * the gateway's kernel holds exactly that door. All semantics beyond ISA's are marked "ours".
  *
  * Threads. Every function may be called from any thread, also at the same time, unless it says otherwise. The library
- * runs one thread of its own per struct postern. Callbacks run on that thread: they must return quickly and must not call
- * a function marked [blocks]; they may call every other function.
+ * runs one thread of its own per struct postern. Callbacks run on that thread, one at a time: they must return quickly.
+ * They may call every function that is not marked [blocks]; one marked so returns FAILED_PRECONDITION there and does nothing,
+ * but for postern_watch_stop and postern_close, which say below what they do.
  *
  * fork. Connect after fork(), or exec.
  *
@@ -17,7 +18,7 @@
  * all signals in its thread.
  *
  * Ownership. Strings given to the library are copied before a function returns. Structs given to callbacks and their
- * strings are valid during the callback. Structs with fixed arrays belong to the caller.
+ * strings are valid during the callback; the struct is NULL on failure, the error never is. Structs with fixed arrays belong to the caller.
  *
  * Addresses are numeric text: "10.77.2.2", "fd77:2::2" (no brackets). Times are microseconds since 1970 UTC. */
 #ifndef POSTERN_POSTERN_H
@@ -100,17 +101,20 @@ struct postern_options {
 	const char *server_name; /* NULL = host of the URL; name checked against the server's certificate */
 	const char *name;	 /* your program and version, for listings */
 	uint32_t connect_ms;	 /* how long postern_connect may take; 0 = 10 s */
-	/* Optional: connection lost (status != 0, err says why) and regained (status 0). Calls made meanwhile wait
-	 * for the connection until their deadline. */
+	/* Optional: connection lost (status != 0, err says why; again when the cause changes) and regained (status 0).
+	 * Calls made meanwhile wait for the connection until their deadline. */
 	void (*on_link)(void *arg, enum postern_status status, const struct postern_error *err);
 	void *arg;
 };
 
-/* [blocks] Connects and authenticates. UNAUTHENTICATED: wrong token. UNAVAILABLE: no answer, wrong CA or name. */
+/* [blocks] Connects and authenticates. UNAUTHENTICATED: wrong token (at once). UNAVAILABLE: no answer, wrong CA or name;
+ * tried again until connect_ms is over. */
 POSTERN_API enum postern_status postern_connect(const struct postern_options *options, struct postern **ret_postern,
 						 struct postern_error *err);
 /* [blocks] Ends every call in flight with CANCELLED (its callbacks run before this returns), joins the thread, frees.
- * Sessions and grants on the server stay as they are. Not concurrently with other calls on it. Accepts NULL. */
+ * Sessions and grants on the server stay as they are. Not concurrently with other calls on it, but for those of callbacks
+ * (CANCELLED from then on). In a callback it returns at once, and the thread does all this behind the callback.
+ * Accepts NULL. */
 POSTERN_API void postern_close(struct postern *postern);
 
 /* ---- sessions: one client on one gateway (ISA: IFWXSession) ---- */
@@ -145,7 +149,8 @@ POSTERN_API enum postern_status postern_session_open_async(struct postern *poste
 							    postern_session_cb cb, void *arg, struct postern_error *err);
 /* [blocks] Ends the session's grants (those that are not ADDRESS_BASED). */
 POSTERN_API enum postern_status postern_session_close(struct postern *postern, const char *session, struct postern_error *err);
-/* cb may be NULL. */
+/* Of every function with cb: it is called exactly once if the function returns POSTERN_OK, never inside the function; NULL
+ * if the outcome is of no interest. */
 POSTERN_API enum postern_status postern_session_close_async(struct postern *postern, const char *session,
 							     postern_session_cb cb, void *arg, struct postern_error *err);
 
@@ -185,7 +190,7 @@ typedef void (*postern_grant_cb)(void *arg, const struct postern_grant *grant, c
 /* [blocks] */
 POSTERN_API enum postern_status postern_allow_future_connect(struct postern *postern, const struct postern_grant_request *request,
 							      struct postern_grant *ret_grant, struct postern_error *err);
-/* cb is called exactly once if this returns POSTERN_OK, never inside it; err->status is 0 when granted. */
+/* err->status is 0 when granted. */
 POSTERN_API enum postern_status postern_allow_future_connect_async(struct postern *postern,
 								    const struct postern_grant_request *request, postern_grant_cb cb,
 								    void *arg, struct postern_error *err);
@@ -226,12 +231,17 @@ struct postern_watch;
 
 /* Delivers events of this filter's grants with notify, after `cursor` (a sequence already processed, 0 = from the beginning,
  * POSTERN_FROM_NOW), in order, at least once: after a lost connection it resumes behind the last event for which cb
- * returned; discard repeats by sequence. cb runs until postern_watch_stop. */
+ * returned; discard repeats by sequence. cb runs until postern_watch_stop. Calls made after this are handled by the server
+ * after it, so that POSTERN_FROM_NOW misses none of their events. *ret_watch is set before cb first runs. */
 POSTERN_API enum postern_status postern_watch_start(struct postern *postern, uint64_t cursor,
 						     void (*cb)(void *arg, const struct postern_event *event), void *arg,
 						     struct postern_watch **ret_watch, struct postern_error *err);
-/* [blocks] No callback runs after it returned. Accepts NULL. Stop watches before postern_close. */
+/* [blocks] No callback of it runs after it returned; frees it. Does not block in a callback, also its own. Accepts NULL.
+ * Stop watches before postern_close. */
 POSTERN_API void postern_watch_stop(struct postern_watch *watch);
+/* OK while events flow or the connection is being re-established; otherwise why the server refuses the watch (no
+ * permission, say). The library goes on trying. */
+POSTERN_API enum postern_status postern_watch_status(const struct postern_watch *watch, struct postern_error *err);
 
 POSTERN_API const char *postern_status_name(enum postern_status status);
 POSTERN_API const char *postern_reason_name(enum postern_reason reason);

@@ -1,0 +1,290 @@
+/* One unary call: from the caller's thread to the library thread, through as many tries as it
+ * takes, to its callback.
+ *
+ *   call_start ──post──▶ begin ─▶ try ──▶ in flight ──▶ finish (callback, freed)
+ *                                 │ ▲         │
+ *                     no room left│ │room     │ connection lost, and the call has a retry_id
+ *                                 ▼ │         ▼
+ *                               waiting    backing off ──▶ try
+ *
+ * The deadline counts from call_start and covers all tries; each try tells the server what is left
+ * of it. A call in flight is timed by the RPC client, a waiting one and one that backs off by its
+ * own timer.
+ *
+ * Repeating is safe because the server answers a request id it knows with the grant it gave (I6).
+ * An UNAVAILABLE with a reason is the server's verdict (gateway down, no journal) and is handed on;
+ * one without is the connection's end.
+ *
+ * If the deadline passes after such an end, the server may hold a grant whose answer was lost.
+ * DEADLINE_EXCEEDED promises that nothing stays open, so the library withdraws it by its request id
+ * as soon as there is a connection again. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/lib/internal.h"
+#include "common/clock.h"
+#include "postern/v1/grants.pb-c.h"
+#include "proto/rpc/rpc.h"
+
+/* The pause before the first repetition; doubles. Short, because most ends are seen when the next
+ * connection is up. */
+#define FIRST_PAUSE_US 10000
+#define LONGEST_PAUSE_US 1000000
+/* How long a lost grant is looked for; its own lifetime ends it as well. */
+#define WITHDRAW_MS 60000
+
+enum call_state { CALL_IDLE, CALL_WAITING, CALL_IN_FLIGHT, CALL_BACKING_OFF };
+
+struct call {
+	struct call *next, **link; /* in postern->calls */
+	struct call *next_waiting; /* in postern->waiting */
+	struct postern *postern;
+	struct call_spec spec;
+	ProtobufCMessage *request;
+	char retry_id[40];
+	int64_t deadline_us, pause_us;
+	enum call_state state;
+	bool was_lost; /* a try ended with the connection: the server may have answered it */
+	struct loop_task task;
+	struct loop_timer timer;
+};
+
+static void try_call(struct call *call);
+
+/* ---- life ---- */
+
+/* Packing and unpacking is the deep copy that protobuf-c lacks. */
+static ProtobufCMessage *copy_message(const ProtobufCMessage *message)
+{
+	size_t size = protobuf_c_message_get_packed_size(message);
+	uint8_t *bytes = malloc(size + 1);
+	ProtobufCMessage *copy;
+
+	if (!bytes)
+		return NULL;
+	protobuf_c_message_pack(message, bytes);
+	copy = protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
+	free(bytes);
+	return copy;
+}
+
+static void free_call(struct call *call)
+{
+	if (call->request)
+		protobuf_c_message_free_unpacked(call->request, NULL);
+	free(call);
+}
+
+const struct call_spec *call_spec_of(const struct call *call)
+{
+	return &call->spec;
+}
+
+static void link_call(struct call *call)
+{
+	call->next = call->postern->calls;
+	call->link = &call->postern->calls;
+	if (call->next)
+		call->next->link = &call->next;
+	call->postern->calls = call;
+}
+
+static void unlink_call(struct call *call)
+{
+	*call->link = call->next;
+	if (call->next)
+		call->next->link = call->link;
+}
+
+/* ---- waiting for room ---- */
+
+static void append_waiting(struct call *call)
+{
+	call->state = CALL_WAITING;
+	call->next_waiting = NULL;
+	*call->postern->waiting_end = call;
+	call->postern->waiting_end = &call->next_waiting;
+}
+
+static void remove_waiting(struct call *call)
+{
+	struct call **link = &call->postern->waiting;
+
+	while (*link != call)
+		link = &(*link)->next_waiting;
+	*link = call->next_waiting;
+	if (!call->next_waiting)
+		call->postern->waiting_end = link;
+}
+
+void calls_resume(struct postern *postern)
+{
+	struct call *call;
+
+	while (postern->waiting && postern->in_flight < postern->max_in_flight &&
+		!postern->ending) {
+		call = postern->waiting;
+		remove_waiting(call);
+		loop_timer_clear(postern->loop, &call->timer);
+		call->state = CALL_IDLE;
+		try_call(call);
+	}
+}
+
+/* ---- the end ---- */
+
+static void ignore_done(
+	const struct call *call, const ProtobufCMessage *reply, const struct error *err)
+{
+	(void)call, (void)reply, (void)err;
+}
+
+static void withdraw(struct call *lost)
+{
+	Postern__V1__GrantCancelRequest request = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
+	struct call_spec spec = {
+		.service = &postern__v1__grants__descriptor,
+		.method = "Cancel",
+		.request = &request.base,
+		.deadline_ms = WITHDRAW_MS,
+		.done = ignore_done,
+	};
+
+	request.request_id = lost->retry_id;
+	call_start(lost->postern, &spec, NULL);
+}
+
+static void finish(struct call *call, const ProtobufCMessage *reply, const struct error *err)
+{
+	struct postern *postern = call->postern;
+
+	if (call->state == CALL_WAITING)
+		remove_waiting(call);
+	loop_timer_clear(postern->loop, &call->timer);
+	unlink_call(call);
+	if (call->was_lost && err->status == STATUS_DEADLINE_EXCEEDED)
+		withdraw(call);
+	call->spec.done(call, reply, err);
+	free_call(call);
+}
+
+static void finish_late(void *arg)
+{
+	struct call *call = arg;
+	struct error err;
+
+	error_reason(&err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+		"%s: no answer from the server before the deadline", call->spec.method);
+	finish(call, NULL, &err);
+}
+
+void calls_end(struct postern *postern)
+{
+	struct error err;
+
+	error_set(&err, STATUS_CANCELLED, "the connection was closed");
+	while (postern->calls)
+		finish(postern->calls, NULL, &err);
+}
+
+/* ---- tries ---- */
+
+static void try_again(void *arg)
+{
+	struct call *call = arg;
+
+	call->state = CALL_IDLE;
+	try_call(call);
+}
+
+static bool is_lost(const struct error *err)
+{
+	return err->status == STATUS_UNAVAILABLE && err->reason == REASON_NONE;
+}
+
+static void back_off(struct call *call)
+{
+	int64_t due_us = clock_mono_us() + call->pause_us;
+
+	if (due_us >= call->deadline_us)
+		due_us = call->deadline_us;
+	call->state = CALL_BACKING_OFF;
+	call->pause_us =
+		call->pause_us * 2 < LONGEST_PAUSE_US ? call->pause_us * 2 : LONGEST_PAUSE_US;
+	loop_timer_set(call->postern->loop, &call->timer, due_us, try_again, call);
+}
+
+static void on_done(void *arg, const ProtobufCMessage *reply, const struct error *err)
+{
+	struct call *call = arg;
+	struct postern *postern = call->postern;
+
+	postern->in_flight--;
+	call->state = CALL_IDLE;
+	if (is_lost(err) && call->spec.retry_id && !postern->ending) {
+		call->was_lost = true;
+		back_off(call);
+	} else {
+		finish(call, reply, err);
+	}
+	calls_resume(postern);
+}
+
+static void try_call(struct call *call)
+{
+	struct postern *postern = call->postern;
+	int64_t left_us = call->deadline_us - clock_mono_us();
+	struct rpc_call_options options = {.wait_for_ready = true};
+	struct error err;
+
+	if (left_us <= 0) {
+		finish_late(call);
+		return;
+	}
+	if (postern->in_flight >= postern->max_in_flight) {
+		append_waiting(call);
+		loop_timer_set(postern->loop, &call->timer, call->deadline_us, finish_late, call);
+		return;
+	}
+	options.deadline_ms = (uint32_t)((left_us + 999) / 1000);
+	if (rpc_client_call(postern->client, call->spec.service, call->spec.method, call->request,
+		    &options, on_done, call, NULL, &err) != STATUS_OK) {
+		finish(call, NULL, &err);
+		return;
+	}
+	call->state = CALL_IN_FLIGHT;
+	postern->in_flight++;
+}
+
+static void begin(void *arg)
+{
+	struct call *call = arg;
+
+	link_call(call);
+	try_call(call);
+}
+
+enum status call_start(struct postern *postern, const struct call_spec *spec, struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	uint32_t deadline_ms = spec->deadline_ms ? spec->deadline_ms : DEFAULT_DEADLINE_MS;
+	enum status status;
+
+	if (!call)
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	call->postern = postern;
+	call->spec = *spec;
+	call->spec.request = NULL; /* the caller's */
+	if (spec->retry_id) {
+		memcpy(call->retry_id, spec->retry_id, strlen(spec->retry_id) + 1);
+		call->spec.retry_id = call->retry_id;
+	}
+	call->pause_us = FIRST_PAUSE_US;
+	call->deadline_us = clock_mono_us() + (int64_t)deadline_ms * 1000;
+	call->request = copy_message(spec->request);
+	status = call->request ? postern_post(postern, &call->task, begin, call, err)
+			       : error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	if (status != STATUS_OK)
+		free_call(call);
+	return status;
+}
