@@ -86,7 +86,8 @@ static enum status read_all(
 	}
 	text[size] = '\0';
 	*ret_text = text;
-	*ret_size = size;
+	if (ret_size)
+		*ret_size = size;
 	return STATUS_OK;
 out:
 	explicit_bzero(text, size);

@@ -7,7 +7,7 @@
 
 #include "common/error.h"
 
-/* NUL-terminated and malloc'd; refuses files over `cap` bytes. */
+/* NUL-terminated and malloc'd; refuses files over `cap` bytes. ret_size may be NULL. */
 enum status file_read(const char *path, size_t cap, char **ret_text, size_t *ret_size, struct error *err);
 /* Temporary file in the same folder, fsync, rename, fsync of the folder. Refuses to replace a file unless `replace`. */
 enum status file_write(const char *path, const void *bytes, size_t size, mode_t mode, int replace, struct error *err);

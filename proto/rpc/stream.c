@@ -268,7 +268,7 @@ static enum status server_config(
 	status = file_read(tls->cert_file, PEM_MAX, &cert, NULL, err);
 	if (status)
 		goto out;
-	status = file_read_secret(tls->key_file, &key, err);
+	status = file_read(tls->key_file, PEM_MAX, &key, NULL, err);
 	if (status)
 		goto out;
 	rv = nng_tls_config_alloc(&config, NNG_TLS_MODE_SERVER);
@@ -413,7 +413,7 @@ static void remember_url(struct stream_listener *listener, const char *url)
 static enum status set_config(
 	struct stream_listener *listener, const struct stream_tls *tls, struct error *err)
 {
-	nng_tls_config *config;
+	nng_tls_config *config = NULL;
 	enum status status = server_config(tls, &config, err);
 	if (status)
 		return status;
@@ -450,6 +450,9 @@ enum status stream_listen(struct stream_group *group, const char *url, const str
 	}
 	if (is_ipc(url))
 		(void)nng_stream_listener_set_int(listener->nng, NNG_OPT_IPC_PERMISSIONS, 0600);
+	else /* nng 1.5.2 leaves Nagle's algorithm on: small answers would wait 40 ms for an
+		acknowledgement */
+		(void)nng_stream_listener_set_bool(listener->nng, NNG_OPT_TCP_NODELAY, true);
 	rv = nng_aio_alloc(&listener->accept.aio, on_accept, listener);
 	if (rv == 0) {
 		/* The option above takes effect after bind(); the mask covers the moment between.
@@ -554,13 +557,15 @@ enum status stream_dial(struct stream_group *group, const char *url, const struc
 	snprintf(dialer->url, sizeof dialer->url, "%s", url);
 	int rv = nng_stream_dialer_alloc(&dialer->nng, url);
 	if (rv == 0 && is_tls(url)) {
-		nng_tls_config *config;
+		nng_tls_config *config = NULL;
 		status = client_config(tls, &config, err);
 		if (status)
 			goto fail;
 		rv = nng_stream_dialer_set_ptr(dialer->nng, NNG_OPT_TLS_CONFIG, config);
 		nng_tls_config_free(config);
 	}
+	if (rv == 0 && !is_ipc(url))
+		(void)nng_stream_dialer_set_bool(dialer->nng, NNG_OPT_TCP_NODELAY, true);
 	if (rv == 0)
 		rv = nng_aio_alloc(&dialer->dial.aio, on_dial, dialer);
 	if (rv != 0) {
