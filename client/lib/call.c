@@ -1,11 +1,11 @@
 /* One unary call: from the caller's thread to the library thread, through as many tries as it
  * takes, to its callback.
  *
- *   call_start ──post──▶ begin ─▶ try ──▶ in flight ──▶ finish (callback, freed)
- *                                 │ ▲         │
- *                     no room left│ │room     │ connection lost, and the call has a retry_id
- *                                 ▼ │         ▼
- *                               waiting    backing off ──▶ try
+ *   call_start --post--> begin -> try --> in flight --> finish (callback, freed)
+ *                                 | ^         |
+ *          no connection, no room | |         | connection lost, and the call has a retry_id
+ *                                 v |         v
+ *                               waiting    backing off --> try
  *
  * The deadline counts from call_start and covers all tries; each try tells the server what is left
  * of it. A call in flight is timed by the RPC client, a waiting one and one that backs off by its
@@ -96,7 +96,7 @@ static void unlink_call(struct call *call)
 		call->next->link = call->link;
 }
 
-/* ---- waiting for room ---- */
+/* ---- waiting for the connection, and for room on it ---- */
 
 static void append_waiting(struct call *call)
 {
@@ -117,12 +117,18 @@ static void remove_waiting(struct call *call)
 		call->postern->waiting_end = link;
 }
 
+/* The RPC client would hold calls until it is connected as well, but not in order. */
+static bool can_send(const struct postern *postern)
+{
+	return !postern->ending && postern->in_flight < postern->max_in_flight &&
+		rpc_client_is_ready(postern->client);
+}
+
 void calls_resume(struct postern *postern)
 {
 	struct call *call;
 
-	while (postern->waiting && postern->in_flight < postern->max_in_flight &&
-		!postern->ending) {
+	while (postern->waiting && can_send(postern)) {
 		call = postern->waiting;
 		remove_waiting(call);
 		loop_timer_clear(postern->loop, &call->timer);
@@ -234,14 +240,14 @@ static void try_call(struct call *call)
 {
 	struct postern *postern = call->postern;
 	int64_t left_us = call->deadline_us - clock_mono_us();
-	struct rpc_call_options options = {.wait_for_ready = true};
+	struct rpc_call_options options = {0};
 	struct error err;
 
 	if (left_us <= 0) {
 		finish_late(call);
 		return;
 	}
-	if (postern->in_flight >= postern->max_in_flight) {
+	if (!can_send(postern)) {
 		append_waiting(call);
 		loop_timer_set(postern->loop, &call->timer, call->deadline_us, finish_late, call);
 		return;

@@ -93,7 +93,16 @@ static void on_ready(struct postern *postern, const struct rpc_welcome *welcome)
 		decide_link(postern, LINK_READY, NULL);
 	else
 		tell_link(postern, &fine);
+	/* In this order: a watch from now on misses nothing that the calls behind it cause. */
+	watches_resume(postern);
 	calls_resume(postern);
+}
+
+/* A wrong token, URL or certificate stays wrong; the rest may be a server that is just starting. */
+static bool is_final(enum status status)
+{
+	return status == STATUS_UNAUTHENTICATED || status == STATUS_INVALID_ARGUMENT ||
+		status == STATUS_PERMISSION_DENIED || status == STATUS_UNIMPLEMENTED;
 }
 
 static void on_lost(struct postern *postern, const struct error *err)
@@ -102,9 +111,7 @@ static void on_lost(struct postern *postern, const struct error *err)
 		tell_link(postern, err);
 		return;
 	}
-	/* A wrong token stays wrong. Everything else may be a server that is just starting: tried
-	 * until connect_ms. */
-	if (err->status == STATUS_UNAUTHENTICATED) {
+	if (is_final(err->status)) {
 		decide_link(postern, LINK_FAILED, err);
 		return;
 	}

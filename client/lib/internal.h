@@ -83,7 +83,7 @@ struct call_spec {
 
 enum status call_start(struct postern *postern, const struct call_spec *spec, struct error *err);
 const struct call_spec *call_spec_of(const struct call *call);
-/* The connection's limit may allow more now. */
+/* Starts waiting calls, oldest first: there is a connection again, or its limit allows more. */
 void calls_resume(struct postern *postern);
 /* Ends every call that the RPC client does not know (any more) with CANCELLED. */
 void calls_end(struct postern *postern);
@@ -113,6 +113,8 @@ void waiter_done_session(
 
 /* ---- watches ---- */
 
+/* Opens again what the lost connection ended. */
+void watches_resume(struct postern *postern);
 /* Disarms and frees what the application did not stop. After rpc_client_close. */
 void watches_end(struct postern *postern);
 

@@ -161,9 +161,11 @@ static void open_stream(void *arg)
 {
 	struct postern_watch *watch = arg;
 	Postern__V1__WatchRequest request = POSTERN__V1__WATCH_REQUEST__INIT;
-	struct rpc_call_options options = {.wait_for_ready = true, .on_item = on_item};
+	struct rpc_call_options options = {.on_item = on_item};
 	struct error err;
 
+	if (!rpc_client_is_ready(watch->postern->client))
+		return; /* watches_resume will come */
 	request.from_now = watch->from_now;
 	request.cursor = watch->cursor;
 	watch->streaming =
@@ -171,6 +173,16 @@ static void open_stream(void *arg)
 			&request.base, &options, on_done, watch, &watch->stream, &err) == STATUS_OK;
 	if (!watch->streaming)
 		pause_stream(watch, &err);
+}
+
+void watches_resume(struct postern *postern)
+{
+	for (struct postern_watch *watch = postern->watches; watch; watch = watch->next) {
+		if (watch->streaming)
+			continue;
+		loop_timer_clear(postern->loop, &watch->timer);
+		open_stream(watch);
+	}
 }
 
 static void begin(void *arg)

@@ -107,8 +107,9 @@ struct postern_options {
 	void *arg;
 };
 
-/* [blocks] Connects and authenticates. UNAUTHENTICATED: wrong token (at once). UNAVAILABLE: no answer, wrong CA or name;
- * tried again until connect_ms is over. */
+/* [blocks] Connects and authenticates. At once: UNAUTHENTICATED (wrong token), INVALID_ARGUMENT (URL, files),
+ * PERMISSION_DENIED (token file that others can read, socket). UNAVAILABLE: no answer, wrong CA or name; tried again until
+ * connect_ms is over. */
 POSTERN_API enum postern_status postern_connect(const struct postern_options *options, struct postern **ret_postern,
 						 struct postern_error *err);
 /* [blocks] Ends every call in flight with CANCELLED (its callbacks run before this returns), joins the thread, frees.

@@ -1,0 +1,210 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "tests/unit/client/fake_server.h"
+
+static struct fake *fake;
+static struct postern *postern;
+static struct postern_error err;
+
+static void setup(void)
+{
+	fake = fake_start();
+}
+
+static void teardown(void)
+{
+	fake_stop(fake);
+}
+
+TestSuite(connection, .init = setup, .fini = teardown, .timeout = 60);
+
+Test(connection, connects_and_closes)
+{
+	struct postern_options options = fake_options(fake);
+
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_OK, "%s", err.text);
+	postern_close(postern);
+	postern_close(NULL);
+}
+
+Test(connection, options_come_from_the_environment)
+{
+	struct postern_options options = {0};
+
+	setenv("POSTERN_SERVER", fake_url(fake), 1);
+	setenv("POSTERN_TOKEN_FILE", fake_token_file(fake), 1);
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_OK, "%s", err.text);
+	postern_close(postern);
+}
+
+Test(connection, options_are_checked)
+{
+	struct postern_options options = {0};
+
+	unsetenv("POSTERN_SERVER");
+	unsetenv("POSTERN_TOKEN_FILE");
+	unsetenv("POSTERN_CA_FILE");
+	cr_expect_eq(postern_connect(&options, &postern, &err), POSTERN_INVALID_ARGUMENT);
+	cr_expect_str_eq(err.field, "server");
+	options.server = fake_url(fake);
+	cr_expect_eq(postern_connect(&options, &postern, &err), POSTERN_INVALID_ARGUMENT);
+	cr_expect_str_eq(err.field, "token_file");
+	options.server = "tls+tcp://localhost:7411";
+	cr_expect_eq(postern_connect(&options, &postern, &err), POSTERN_INVALID_ARGUMENT);
+	cr_expect_str_eq(err.field, "ca_file");
+	options.server = "gopher://x";
+	options.token_file = fake_token_file(fake);
+	cr_expect_eq(postern_connect(&options, &postern, &err), POSTERN_INVALID_ARGUMENT, "%s",
+		err.text);
+	cr_expect_null(postern, "untouched on failure");
+	cr_expect_eq(postern_connect(&options, &postern, NULL), POSTERN_INVALID_ARGUMENT);
+}
+
+Test(connection, a_token_that_others_can_read_is_refused)
+{
+	struct postern_options options = fake_options(fake);
+
+	chmod(fake_token_file(fake), 0644);
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_PERMISSION_DENIED);
+	cr_assert_not_null(strstr(err.text, "chmod 600"));
+}
+
+Test(connection, a_wrong_token_fails_at_once)
+{
+	struct postern_options options = fake_options(fake);
+	int64_t begin = clock_mono_us();
+
+	options.token_file = fake_bad_token_file(fake);
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_UNAUTHENTICATED);
+	cr_assert_not_null(strstr(err.text, "unknown token"), "%s", err.text);
+	cr_assert_lt(clock_mono_us() - begin, 5000000);
+}
+
+Test(connection, no_server_fails_after_connect_ms)
+{
+	struct postern_options options = fake_options(fake);
+	int64_t begin = clock_mono_us();
+
+	fake_down(fake);
+	options.connect_ms = 300;
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_UNAVAILABLE);
+	cr_assert_geq(clock_mono_us() - begin, 300000);
+	cr_assert_lt(clock_mono_us() - begin, 5000000);
+	cr_assert_not_null(strstr(err.text, fake_url(fake)), "%s", err.text);
+	cr_assert_not_null(strstr(err.text, "within 300ms"), "%s", err.text);
+}
+
+static void *up_later(void *arg)
+{
+	const struct timespec pause = {.tv_nsec = 200000000};
+
+	nanosleep(&pause, NULL);
+	fake_up(arg);
+	return NULL;
+}
+
+Test(connection, a_server_that_is_just_starting_is_waited_for)
+{
+	struct postern_options options = fake_options(fake);
+	pthread_t thread;
+
+	fake_down(fake);
+	pthread_create(&thread, NULL, up_later, fake);
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_OK, "%s", err.text);
+	pthread_join(thread, NULL);
+	postern_close(postern);
+}
+
+/* ---- on_link ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static int link_calls;
+static enum postern_status links[64];
+
+static void on_link(void *arg, enum postern_status status, const struct postern_error *error)
+{
+	pthread_mutex_lock(&lock);
+	cr_assert_eq(arg, &link_calls);
+	cr_assert_eq(error->status, status);
+	links[link_calls++ % 64] = status;
+	pthread_cond_broadcast(&cond);
+	pthread_mutex_unlock(&lock);
+}
+
+static void wait_links(int least)
+{
+	pthread_mutex_lock(&lock);
+	while (link_calls < least)
+		pthread_cond_wait(&cond, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
+Test(connection, loss_and_return_are_told_once_each)
+{
+	struct postern_options options = fake_options(fake);
+
+	options.on_link = on_link;
+	options.arg = &link_calls;
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_OK, "%s", err.text);
+	for (int i = 0; i < 3; i++) {
+		fake_down(fake);
+		wait_links(2 * i + 1);
+		fake_up(fake);
+		wait_links(2 * i + 2);
+	}
+	postern_close(postern);
+	cr_assert_eq(link_calls, 6);
+	for (int i = 0; i < 6; i++)
+		cr_assert_eq(links[i], i % 2 ? POSTERN_OK : POSTERN_UNAVAILABLE);
+}
+
+/* ---- signals ---- */
+
+static atomic_int signals_seen;
+static pthread_t signal_thread;
+
+static void on_signal(int signo)
+{
+	(void)signo;
+	signals_seen++;
+	cr_assert(pthread_equal(pthread_self(), signal_thread));
+}
+
+/* The library's threads never run the application's handlers, and leave its mask as it was. */
+Test(connection, signals_stay_with_the_application)
+{
+	struct postern_options options = fake_options(fake);
+	struct sigaction action = {.sa_handler = on_signal};
+	sigset_t before, after;
+
+	/* The fake server's threads are not the library's: they must not take the signal either. */
+	signal_thread = pthread_self();
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_OK, "%s", err.text);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	for (int signo = 1; signo < NSIG; signo++)
+		cr_assert_eq(sigismember(&before, signo), sigismember(&after, signo));
+	sigaction(SIGUSR2, &action, NULL);
+	pthread_kill(pthread_self(), SIGUSR2);
+	cr_assert_eq(signals_seen, 1);
+	postern_close(postern);
+}
+
+Test(connection, names)
+{
+	cr_assert_str_eq(postern_status_name(POSTERN_UNAVAILABLE), "UNAVAILABLE");
+	cr_assert_str_eq(
+		postern_reason_name(POSTERN_DENIED_PROTOCOL_RULES), "DENIED_PROTOCOL_RULES");
+	cr_assert_eq(postern_version()[0], '0');
+}
