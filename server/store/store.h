@@ -37,7 +37,7 @@ enum status store_open(const char *path, struct loop *loop, struct store **ret_s
  * the loop afterwards. Accepts NULL. */
 void store_close(struct store *store);
 
-/* What is live, in this order: gateways, principals, protocols, rules, open sessions, live grants (pending, active),
+/* What is live, in this order: gateways, principals, protocols, rules, open sessions, grants that are live or have an open flow,
  * flows that are open or closed within the last 15 minutes. Records are valid during the callback. NULL = skip. */
 struct store_visitor {
 	void *arg;

@@ -1,0 +1,25 @@
+/* posternd's configuration: one table of options, one struct. */
+#ifndef POSTERN_SERVER_CONFIG_H
+#define POSTERN_SERVER_CONFIG_H
+
+#include <stdint.h>
+
+#include "common/config.h"
+
+struct server_config {
+	struct config_list listen;
+	char *database;
+	char *tls_cert_file, *tls_key_file, *tls_client_ca_file;
+	uint64_t default_lifetime_ms, max_lifetime_ms, unused_timeout_ms;
+	uint64_t session_idle_limit_ms;
+	uint64_t max_live_grants_per_filter;
+	uint64_t max_connections, max_calls_per_connection, max_queued_bytes_per_connection;
+};
+
+extern const struct config_option server_options[];
+
+/* Reads and checks the whole file; nothing else is touched. */
+enum status server_config_read(const char *path, struct server_config *config, struct error *err);
+void server_config_fini(struct server_config *config);
+
+#endif

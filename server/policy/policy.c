@@ -1,0 +1,103 @@
+#include "server/policy/policy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void policy_init(struct policy *policy)
+{
+	memset(policy, 0, sizeof *policy);
+}
+
+void policy_fini(struct policy *policy)
+{
+	free(policy->protocols);
+	free(policy->rules);
+	policy_init(policy);
+}
+
+/* Room for one more of `size` bytes in a growing array. */
+static bool make_room(void **array, size_t count, size_t *capacity, size_t size)
+{
+	if (count < *capacity)
+		return true;
+	size_t more = *capacity ? *capacity * 2 : 16;
+	void *grown = realloc(*array, more * size);
+	if (!grown)
+		return false;
+	*array = grown;
+	*capacity = more;
+	return true;
+}
+
+bool policy_add_protocol(struct policy *policy, const struct protocol_record *protocol)
+{
+	void *array = policy->protocols;
+	if (!make_room(&array, policy->protocol_count, &policy->protocol_capacity, sizeof *policy->protocols))
+		return false;
+	policy->protocols = array;
+	policy->protocols[policy->protocol_count++] = *protocol;
+	return true;
+}
+
+bool policy_add_rule(struct policy *policy, const struct rule_record *rule)
+{
+	void *array = policy->rules;
+	if (!make_room(&array, policy->rule_count, &policy->rule_capacity, sizeof *policy->rules))
+		return false;
+	policy->rules = array;
+	policy->rules[policy->rule_count++] = *rule;
+	return true;
+}
+
+const struct protocol_record *policy_find_protocol(const struct policy *policy, const char *name_or_guid)
+{
+	struct id guid;
+	bool is_guid = id_parse(name_or_guid, &guid);
+	for (size_t i = 0; i < policy->protocol_count; i++) {
+		const struct protocol_record *protocol = &policy->protocols[i];
+		if (strcmp(protocol->name, name_or_guid) == 0 || (is_guid && id_equal(&protocol->guid, &guid)))
+			return protocol;
+	}
+	return NULL;
+}
+
+const struct rule_record *policy_find_rule(const struct policy *policy, const char *name)
+{
+	for (size_t i = 0; i < policy->rule_count; i++)
+		if (strcmp(policy->rules[i].name, name) == 0)
+			return &policy->rules[i];
+	return NULL;
+}
+
+static bool matches(const struct rule_record *rule, int type, const struct protocol_record *protocol)
+{
+	return rule->type == type && (rule->protocol[0] == '\0' || strcmp(rule->protocol, protocol->name) == 0);
+}
+
+/* Some allow matches and no deny does. */
+static bool allowed(const struct policy *policy, int type, const struct protocol_record *protocol, const struct rule_record **ret_rule)
+{
+	bool some_allow = false;
+	for (size_t i = 0; i < policy->rule_count; i++) {
+		const struct rule_record *rule = &policy->rules[i];
+		if (!matches(rule, type, protocol))
+			continue;
+		if (rule->deny) {
+			*ret_rule = rule;
+			return false;
+		}
+		some_allow = true;
+	}
+	return some_allow;
+}
+
+enum policy_verdict policy_decide(
+	const struct policy *policy, const struct protocol_record *protocol, const struct rule_record **ret_rule)
+{
+	*ret_rule = NULL;
+	if (!allowed(policy, RULE_TYPE_PROTOCOL, protocol, ret_rule))
+		return POLICY_DENIED_BY_PROTOCOL_RULES;
+	if (!allowed(policy, RULE_TYPE_SITE_AND_CONTENT, protocol, ret_rule))
+		return POLICY_DENIED_BY_SITE_AND_CONTENT_RULES;
+	return POLICY_ALLOWED;
+}

@@ -1,0 +1,68 @@
+/* A transaction as the loop hands it to the writer: a list of copied rows. Internal to the store. */
+#ifndef POSTERN_SERVER_STORE_TXN_H
+#define POSTERN_SERVER_STORE_TXN_H
+
+#include "server/store/record.h"
+#include "server/store/store.h"
+
+struct sqlite3;
+
+enum op_kind {
+	OP_ENTRY,
+	OP_GATEWAY,
+	OP_POSITION,
+	OP_PRINCIPAL,
+	OP_PROTOCOL,
+	OP_RULE,
+	OP_SESSION,
+	OP_GRANT,
+	OP_FLOW,
+};
+
+struct op_entry {
+	struct entry entry; /* context owned by it */
+	uint8_t *body;
+	size_t body_size;
+};
+
+struct op {
+	struct op *next;
+	enum op_kind kind;
+	union {
+		struct op_entry entry;
+		struct gateway_record gateway; /* also OP_POSITION: name, instance, last_report */
+		struct principal_record principal;
+		struct protocol_record protocol;
+		struct rule_record rule;
+		struct session_record session;
+		struct grant_record grant; /* context owned by it */
+		struct flow_record flow;
+	} as;
+};
+
+struct store_txn {
+	struct store_txn *next;
+	struct store *store;
+	struct op *first, **end;
+	store_done_cb done;
+	void *arg;
+	uint64_t first_sequence;
+	struct error result; /* first a failure to build it, then what the writer says */
+};
+
+/* The chain's head; the writer's own. */
+struct chain {
+	uint64_t sequence;
+	uint8_t hash[ENTRY_HASH_SIZE];
+};
+
+struct writer; /* prepared statements on the write connection */
+enum status writer_new(struct sqlite3 *db, struct writer **ret_writer, struct error *err);
+void writer_free(struct writer *writer);
+/* Applies every row of the transaction, advancing the chain. On failure the caller rolls back database and chain. */
+enum status writer_apply(struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err);
+/* Forgets flows that closed before `before_us`. */
+enum status writer_forget_flows(struct writer *writer, int64_t before_us, struct error *err);
+enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err);
+
+#endif
