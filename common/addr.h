@@ -15,7 +15,7 @@ struct sockaddr_storage;
 enum addr_family { ADDR_NONE = 0, ADDR_IPV4 = 4, ADDR_IPV6 = 6 };
 
 struct addr {
-	uint8_t family;	   /* enum addr_family */
+	uint8_t family; /* enum addr_family */
 	uint8_t bytes[16]; /* network order; IPv4 uses the first four, the rest is zero */
 };
 
@@ -24,16 +24,19 @@ struct endpoint {
 	uint16_t port; /* host order, 0 = none or any */
 };
 
-/* Numeric addresses only: dotted quad or RFC 4291 text without brackets and zone. IPv4-mapped IPv6 becomes IPv4. */
+/* Numeric addresses only: dotted quad or RFC 4291 text without brackets and zone. IPv4-mapped IPv6
+ * becomes IPv4. */
 bool addr_parse(const char *text, struct addr *ret_addr);
-void addr_format(const struct addr *addr, char text[static ADDR_TEXT_SIZE]); /* "" for ADDR_NONE; RFC 5952 */
+void addr_format(
+	const struct addr *addr, char text[static ADDR_TEXT_SIZE]); /* "" for ADDR_NONE; RFC 5952 */
 bool addr_equal(const struct addr *a, const struct addr *b);
 int addr_compare(const struct addr *a, const struct addr *b);
 size_t addr_length(const struct addr *addr); /* 0, 4 or 16 bytes */
 /* Unicast that a door may name: not unspecified, multicast, broadcast, loopback or link-local. */
 bool addr_is_forwardable(const struct addr *addr);
 
-/* "10.0.0.1:21", "[fd77::1]:21"; with need_port false the port may be missing ("10.0.0.1", "[fd77::1]", "fd77::1"). */
+/* "10.0.0.1:21", "[fd77::1]:21"; with need_port false the port may be missing ("10.0.0.1",
+ * "[fd77::1]", "fd77::1"). */
 bool endpoint_parse(const char *text, bool need_port, struct endpoint *ret_endpoint);
 void endpoint_format(const struct endpoint *endpoint, char text[static ENDPOINT_TEXT_SIZE]);
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);

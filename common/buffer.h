@@ -18,7 +18,8 @@ struct buffer {
 void buffer_init(struct buffer *buffer, size_t cap);
 void buffer_fini(struct buffer *buffer);
 const uint8_t *buffer_bytes(const struct buffer *buffer);
-/* Room for `size` more bytes at the returned place; NULL when the cap or memory forbids it. Follow with buffer_commit. */
+/* Room for `size` more bytes at the returned place; NULL when the cap or memory forbids it. Follow
+ * with buffer_commit. */
 uint8_t *buffer_reserve(struct buffer *buffer, size_t size);
 void buffer_commit(struct buffer *buffer, size_t size);
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t size);

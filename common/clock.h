@@ -1,4 +1,5 @@
-/* The two clocks, in microseconds: monotonic for intervals and deadlines, real for what people read. */
+/* The two clocks, in microseconds: monotonic for intervals and deadlines, real for what people
+ * read. */
 #ifndef POSTERN_COMMON_CLOCK_H
 #define POSTERN_COMMON_CLOCK_H
 

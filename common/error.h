@@ -1,4 +1,5 @@
-/* The one status type of all programs, and the error struct that carries what a person needs to know. */
+/* The one status type of all programs, and the error struct that carries what a person needs to
+ * know. */
 #ifndef POSTERN_COMMON_ERROR_H
 #define POSTERN_COMMON_ERROR_H
 
@@ -40,22 +41,24 @@ enum reason {
 	REASON_JOURNAL_UNAVAILABLE = 10,
 };
 
-/* Owned by the caller, filled where the fact is known, no heap. All strings are NUL-terminated and may be empty. */
+/* Owned by the caller, filled where the fact is known, no heap. All strings are NUL-terminated and
+ * may be empty. */
 struct error {
 	enum status status;
 	enum reason reason;
-	char rule[64];	/* name of the rule that decided */
+	char rule[64]; /* name of the rule that decided */
 	char grant[40]; /* id of the journalled (denied, failed) grant */
 	char field[32]; /* offending field of a request */
 	char text[320]; /* what, where, and what to do instead */
 };
 
-/* Fills `err` (may be NULL) and returns `status`, so that a failing function ends with `return error_set(...)`. */
+/* Fills `err` (may be NULL) and returns `status`, so that a failing function ends with `return
+ * error_set(...)`. */
 enum status error_set(struct error *err, enum status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* The same with a machine-readable reason. */
-enum status error_reason(struct error *err, enum status status, enum reason reason, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+enum status error_reason(struct error *err, enum status status, enum reason reason,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* The same for one field of a request: status INVALID_ARGUMENT. */
 enum status error_field(struct error *err, const char *field, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -30,8 +30,8 @@ static void fill_random(uint8_t *bytes, size_t size)
 struct id id_new(void)
 {
 	uint64_t ms = (uint64_t)clock_real_us() / 1000;
+	struct id id = {0};
 	unsigned counter;
-	struct id id;
 
 	fill_random(id.bytes, sizeof(id.bytes));
 	counter = ((unsigned)id.bytes[6] << 8 | id.bytes[7]) & 0x7ff;

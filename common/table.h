@@ -1,4 +1,5 @@
-/* Intrusive hash table with seeded hashes (SipHash): keyed lookup in O(1), growth spread over insertions. */
+/* Intrusive hash table with seeded hashes (SipHash): keyed lookup in O(1), growth spread over
+ * insertions. */
 #ifndef POSTERN_COMMON_TABLE_H
 #define POSTERN_COMMON_TABLE_H
 
@@ -26,12 +27,13 @@ struct table {
 	uint8_t seed[16];
 };
 
-#define TABLE_OWNER(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
+#define TABLE_OWNER(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
 
 void table_init(struct table *table, table_match_cb match);
 void table_fini(struct table *table); /* frees the buckets, not the owners */
 struct table_node *table_find(const struct table *table, const void *key, size_t size);
-/* False when memory is out (nothing changed). The key must not be there yet, unless the table is used as a multimap. */
+/* False when memory is out (nothing changed). The key must not be there yet, unless the table is
+ * used as a multimap. */
 bool table_insert(struct table *table, struct table_node *node, const void *key, size_t size);
 void table_remove(struct table *table, struct table_node *node);
 /* Visits every node; `cb` may remove (and free) the node it is given, nothing else. */

@@ -225,13 +225,29 @@ void watches_end(struct postern *postern)
 
 /* ---- the header's ---- */
 
+/* Accepts the watch unless the connection is being closed. Like postern_post, but *ret_watch is set
+ * before the first event, whose callback may want to stop the watch. */
+static bool hand_over(struct postern_watch *watch, struct postern_watch **ret_watch)
+{
+	struct postern *postern = watch->postern;
+	bool closing;
+
+	pthread_mutex_lock(&postern->lock);
+	closing = postern->closing;
+	if (!closing) {
+		*ret_watch = watch;
+		loop_post(postern->loop, &watch->task, begin, watch);
+	}
+	pthread_mutex_unlock(&postern->lock);
+	return !closing;
+}
+
 enum postern_status postern_watch_start(struct postern *postern, uint64_t cursor,
 	void (*cb)(void *arg, const struct postern_event *event), void *arg,
 	struct postern_watch **ret_watch, struct postern_error *ret_err)
 {
 	struct postern_watch *watch = calloc(1, sizeof(*watch));
 	struct error err = {.status = STATUS_RESOURCE_EXHAUSTED, .text = "out of memory"};
-	bool closing;
 
 	if (!watch)
 		return error_give(&err, ret_err);
@@ -241,18 +257,12 @@ enum postern_status postern_watch_start(struct postern *postern, uint64_t cursor
 	watch->from_now = cursor == POSTERN_FROM_NOW;
 	watch->cursor = watch->from_now ? 0 : cursor;
 	watch->pause_us = FIRST_PAUSE_US;
-	pthread_mutex_lock(&postern->lock);
-	closing = postern->closing;
-	if (!closing) {
-		*ret_watch = watch; /* before the first event, whose callback may want to stop it */
-		loop_post(postern->loop, &watch->task, begin, watch);
+	if (!hand_over(watch, ret_watch)) {
+		free(watch);
+		error_set(&err, STATUS_CANCELLED, "the connection is being closed");
+		return error_give(&err, ret_err);
 	}
-	pthread_mutex_unlock(&postern->lock);
-	if (!closing)
-		return POSTERN_OK;
-	free(watch);
-	error_set(&err, STATUS_CANCELLED, "the connection is being closed");
-	return error_give(&err, ret_err);
+	return POSTERN_OK;
 }
 
 struct stopping {

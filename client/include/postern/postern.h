@@ -1,26 +1,30 @@
 /* libpostern: ask a Postern policy server to open doors, for authors of application inspectors.
  *
- * This header is the documentation; postern(7) is an introduction, libpostern(3) an index.
+ * This header is the documentation; libpostern(3) is an index.
  *
- * Model. ISA Server 2000's IFWXSession::AllowFutureConnect: an inspector that sees a client being told "connect to this
- * address and port" asks for permission for that future connection. The server decides, writes the decision to disk, and
- * the gateway's kernel holds exactly that door. All semantics beyond ISA's are marked "ours".
+ * Model. ISA Server 2000's IFWXSession::AllowFutureConnect: an inspector that sees a client being
+ * told "connect to this address and port" asks for permission for that future connection. The
+ * server decides, writes the decision to disk, and the gateway's kernel holds exactly that door.
+ * All semantics beyond ISA's are marked "ours".
  *
- * Threads. Every function may be called from any thread, also at the same time, unless it says otherwise. The library
- * runs one thread of its own per struct postern. Callbacks run on that thread, one at a time: they must return quickly.
- * They may call every function that is not marked [blocks]; one marked so returns FAILED_PRECONDITION there and does nothing,
- * but for postern_watch_stop and postern_close, which say below what they do.
+ * Threads. Every function may be called from any thread, also at the same time, unless it says
+ * otherwise. The library runs one thread of its own per struct postern. Callbacks run on that
+ * thread, one at a time: they must return quickly. They may call every function that is not marked
+ * [blocks]; one marked so returns FAILED_PRECONDITION there and does nothing, but for
+ * postern_watch_stop and postern_close, which say below what they do.
  *
  * fork. Connect after fork(), or exec.
  *
- * Errors. Functions return a status; 0 is success. Text and facts go into the caller's struct postern_error, which may be
- * NULL. Outputs are untouched on failure. The library never logs, never exits, never changes signal handlers, and blocks
- * all signals in its thread.
+ * Errors. Functions return a status; 0 is success. Text and facts go into the caller's struct
+ * postern_error, which may be NULL. Outputs are untouched on failure. The library never logs, never
+ * exits, never changes signal handlers, and blocks all signals in its thread.
  *
- * Ownership. Strings given to the library are copied before a function returns. Structs given to callbacks and their
- * strings are valid during the callback; the struct is NULL on failure, the error never is. Structs with fixed arrays belong to the caller.
+ * Ownership. Strings given to the library are copied before a function returns. Structs given to
+ * callbacks and their strings are valid during the callback; the struct is NULL on failure, the
+ * error never is. Structs with fixed arrays belong to the caller.
  *
- * Addresses are numeric text: "10.77.2.2", "fd77:2::2" (no brackets). Times are microseconds since 1970 UTC. */
+ * Addresses are numeric text: "10.77.2.2", "fd77:2::2" (no brackets). Times are microseconds since
+ * 1970 UTC. */
 #ifndef POSTERN_POSTERN_H
 #define POSTERN_POSTERN_H
 
@@ -42,27 +46,27 @@ enum postern_status {
 	POSTERN_OK = 0,
 	POSTERN_CANCELLED = 1,
 	POSTERN_UNKNOWN = 2,
-	POSTERN_INVALID_ARGUMENT = 3,	 /* postern_error.field names the argument */
-	POSTERN_DEADLINE_EXCEEDED = 4,	 /* and then nothing stays open */
+	POSTERN_INVALID_ARGUMENT = 3, /* postern_error.field names the argument */
+	POSTERN_DEADLINE_EXCEEDED = 4, /* and then nothing stays open */
 	POSTERN_NOT_FOUND = 5,
-	POSTERN_ALREADY_EXISTS = 6,	 /* request_id was used with different content */
-	POSTERN_PERMISSION_DENIED = 7,	 /* rules or scope: see reason */
-	POSTERN_RESOURCE_EXHAUSTED = 8,	 /* quota or a limit */
+	POSTERN_ALREADY_EXISTS = 6, /* request_id was used with different content */
+	POSTERN_PERMISSION_DENIED = 7, /* rules or scope: see reason */
+	POSTERN_RESOURCE_EXHAUSTED = 8, /* quota or a limit */
 	POSTERN_FAILED_PRECONDITION = 9,
 	POSTERN_ABORTED = 10,
 	POSTERN_OUT_OF_RANGE = 11,
 	POSTERN_UNIMPLEMENTED = 12,
 	POSTERN_INTERNAL = 13,
-	POSTERN_UNAVAILABLE = 14,	 /* server, gateway or journal not available now: try again */
+	POSTERN_UNAVAILABLE = 14, /* server, gateway or journal not available now: try again */
 	POSTERN_DATA_LOSS = 15,
 	POSTERN_UNAUTHENTICATED = 16,
 };
 
 enum postern_reason {
 	POSTERN_REASON_NONE = 0,
-	POSTERN_DENIED_PROTOCOL_RULES = 1,	    /* ISA: the protocol rules refuse */
+	POSTERN_DENIED_PROTOCOL_RULES = 1, /* ISA: the protocol rules refuse */
 	POSTERN_DENIED_SITE_AND_CONTENT_RULES = 2, /* ISA: the site-and-content rules refuse */
-	POSTERN_OUT_OF_SCOPE = 3,		    /* this filter may not ask this */
+	POSTERN_OUT_OF_SCOPE = 3, /* this filter may not ask this */
 	POSTERN_QUOTA = 4,
 	POSTERN_NO_SUCH_GATEWAY = 5,
 	POSTERN_GATEWAY_DOWN = 6,
@@ -75,47 +79,54 @@ enum postern_reason {
 struct postern_error {
 	enum postern_status status;
 	enum postern_reason reason;
-	char rule[64];	/* name of the rule that decided; empty: no rule allows */
+	char rule[64]; /* name of the rule that decided; empty: no rule allows */
 	char grant[40]; /* id of the journalled grant (denied, failed) */
 	char field[32]; /* INVALID_ARGUMENT: name of the argument */
 	char text[320]; /* what, where, and what to do instead */
 };
 
-enum postern_transport { POSTERN_TCP = 6, POSTERN_UDP = 17 };
+enum postern_transport { POSTERN_TCP = 6, POSTERN_UDP = 17 }; /* ISA: FWX_PROTOCOL_TCP, _UDP */
 
-/* Flags of AllowFutureConnect (ISA: FWX_ALLOW_*; same meaning). */
+/* Flags of AllowFutureConnect (ISA: FWX_FLAG_ and the same name; same meaning, not the same
+ * numbers). */
 enum postern_flag {
-	POSTERN_ADDRESS_BASED = 1,  /* tied to the client's address: outlives the session */
+	POSTERN_ADDRESS_BASED = 1, /* tied to the client's address: outlives the session */
 	POSTERN_ALLOW_MULTIPLE = 2, /* not used up by the first connection */
-	POSTERN_TIMEOUT = 4,	    /* unused after 60 s (server setting) it expires; not with ALLOW_MULTIPLE */
-	POSTERN_NO_KERNEL_MODE = 8, /* through the agent's relay; UNIMPLEMENTED until the relay exists */
+	POSTERN_TIMEOUT =
+		4, /* unused after 60 s (server setting) it expires; not with ALLOW_MULTIPLE */
+	POSTERN_NO_KERNEL_MODE =
+		8, /* through the agent's relay; UNIMPLEMENTED until the relay exists */
 	POSTERN_BIDIRECTIONAL = 16, /* UDP only: the remote's datagrams pass too */
 };
 
-struct postern; /* a connection to the policy server, kept alive and re-established by the library */
+struct postern; /* a connection to the policy server, kept alive and re-established by the library
+		 */
 
 struct postern_options {
-	const char *server;	 /* NULL = $POSTERN_SERVER; "tls+tcp://host:7411", "ipc:///run/postern/posternd.sock" */
-	const char *token_file;	 /* NULL = $POSTERN_TOKEN_FILE; mode 0600 */
-	const char *ca_file;	 /* NULL = $POSTERN_CA_FILE; needed for tls+tcp:// */
-	const char *server_name; /* NULL = host of the URL; name checked against the server's certificate */
-	const char *name;	 /* your program and version, for listings */
-	uint32_t connect_ms;	 /* how long postern_connect may take; 0 = 10 s */
-	/* Optional: connection lost (status != 0, err says why; again when the cause changes) and regained (status 0).
-	 * Calls made meanwhile wait for the connection until their deadline. */
+	const char *server; /* NULL = $POSTERN_SERVER; "tls+tcp://host:7411",
+			       "ipc:///run/postern/posternd.sock" */
+	const char *token_file; /* NULL = $POSTERN_TOKEN_FILE; mode 0600 */
+	const char *ca_file; /* NULL = $POSTERN_CA_FILE; needed for tls+tcp:// */
+	const char *server_name; /* NULL = host of the URL; name checked against the server's
+				    certificate */
+	const char *name; /* your program and version, for listings */
+	uint32_t connect_ms; /* how long postern_connect may take; 0 = 10 s */
+	/* Optional: connection lost (status != 0, err says why; again when the cause changes) and
+	 * regained (status 0). Calls made meanwhile wait for the connection until their deadline.
+	 */
 	void (*on_link)(void *arg, enum postern_status status, const struct postern_error *err);
 	void *arg;
 };
 
-/* [blocks] Connects and authenticates. At once: UNAUTHENTICATED (wrong token), INVALID_ARGUMENT (URL, files),
- * PERMISSION_DENIED (token file that others can read, socket). UNAVAILABLE: no answer, wrong CA or name; tried again until
- * connect_ms is over. */
-POSTERN_API enum postern_status postern_connect(const struct postern_options *options, struct postern **ret_postern,
-						 struct postern_error *err);
-/* [blocks] Ends every call in flight with CANCELLED (its callbacks run before this returns), joins the thread, frees.
- * Sessions and grants on the server stay as they are. Not concurrently with other calls on it, but for those of callbacks
- * (CANCELLED from then on). In a callback it returns at once, and the thread does all this behind the callback.
- * Accepts NULL. */
+/* [blocks] Connects and authenticates. At once: UNAUTHENTICATED (wrong token), INVALID_ARGUMENT
+ * (URL, files), PERMISSION_DENIED (token file that others can read, socket). UNAVAILABLE: no
+ * answer, wrong CA or name; tried again until connect_ms is over. */
+POSTERN_API enum postern_status postern_connect(const struct postern_options *options,
+	struct postern **ret_postern, struct postern_error *err);
+/* [blocks] Ends every call in flight with CANCELLED (its callbacks run before this returns), joins
+ * the thread, frees. Sessions and grants on the server stay as they are. Not concurrently with
+ * other calls on it, but for those of callbacks (CANCELLED from then on). In a callback it returns
+ * at once, and the thread does all this behind the callback. Accepts NULL. */
 POSTERN_API void postern_close(struct postern *postern);
 
 /* ---- sessions: one client on one gateway (ISA: IFWXSession) ---- */
@@ -130,8 +141,8 @@ struct postern_connection { /* the primary connection, optional */
 
 struct postern_session_request {
 	const char *gateway; /* name */
-	const char *client;  /* address */
-	const char *user;    /* NULL = none */
+	const char *client; /* address */
+	const char *user; /* NULL = none */
 	const char *protocol; /* NULL = none */
 	const struct postern_connection *primary; /* NULL = none */
 	uint32_t deadline_ms; /* 0 = 5 s */
@@ -141,64 +152,74 @@ struct postern_session {
 	char id[40];
 };
 
-typedef void (*postern_session_cb)(void *arg, const struct postern_session *session, const struct postern_error *err);
+typedef void (*postern_session_cb)(
+	void *arg, const struct postern_session *session, const struct postern_error *err);
 
 /* [blocks] */
-POSTERN_API enum postern_status postern_session_open(struct postern *postern, const struct postern_session_request *request,
-						      struct postern_session *ret_session, struct postern_error *err);
-POSTERN_API enum postern_status postern_session_open_async(struct postern *postern, const struct postern_session_request *request,
-							    postern_session_cb cb, void *arg, struct postern_error *err);
+POSTERN_API enum postern_status postern_session_open(struct postern *postern,
+	const struct postern_session_request *request, struct postern_session *ret_session,
+	struct postern_error *err);
+POSTERN_API enum postern_status postern_session_open_async(struct postern *postern,
+	const struct postern_session_request *request, postern_session_cb cb, void *arg,
+	struct postern_error *err);
 /* [blocks] Ends the session's grants (those that are not ADDRESS_BASED). */
-POSTERN_API enum postern_status postern_session_close(struct postern *postern, const char *session, struct postern_error *err);
-/* Of every function with cb: it is called exactly once if the function returns POSTERN_OK, never inside the function; NULL
- * if the outcome is of no interest. */
-POSTERN_API enum postern_status postern_session_close_async(struct postern *postern, const char *session,
-							     postern_session_cb cb, void *arg, struct postern_error *err);
+POSTERN_API enum postern_status postern_session_close(
+	struct postern *postern, const char *session, struct postern_error *err);
+/* Of every function with cb: it is called exactly once if the function returns POSTERN_OK, never
+ * inside the function; NULL if the outcome is of no interest. */
+POSTERN_API enum postern_status postern_session_close_async(struct postern *postern,
+	const char *session, postern_session_cb cb, void *arg, struct postern_error *err);
 
 /* ---- grants (ISA: AllowFutureConnect and the firewall action it returns) ---- */
 
 struct postern_grant_request {
-	const char *gateway;  /* NULL = the session's */
-	const char *session;  /* id; NULL = none, then `client` is needed */
-	const char *client;   /* NULL = the session's */
+	const char *gateway; /* NULL = the session's */
+	const char *session; /* id; NULL = none, then `client` is needed */
+	const char *client; /* NULL = the session's */
 	const char *remote;
 	uint16_t remote_port;
 	enum postern_transport transport;
-	unsigned flags;		/* enum postern_flag */
-	const char *protocol;	/* name or GUID of a protocol definition */
-	const char *external;	/* NULL = any address of the gateway */
+	unsigned flags; /* enum postern_flag */
+	const char *protocol; /* name or GUID of a protocol definition */
+	const char *external; /* NULL = any address of the gateway */
 	uint16_t external_port; /* 0 = any */
-	int notify;		/* deliver this grant's events to postern_watch */
-	const void *context;	/* 0 to 4096 bytes, returned unchanged in events */
+	int notify; /* deliver this grant's events to postern_watch */
+	const void *context; /* 0 to 4096 bytes, returned unchanged in events */
 	size_t context_size;
-	uint64_t lifetime_ms;	  /* ours; 0 = server default */
+	uint64_t lifetime_ms; /* ours; 0 = server default */
 	uint64_t max_connections; /* ours; 0 = one, or unlimited with ALLOW_MULTIPLE */
-	const char *request_id;	  /* ours; NULL = the library makes one. A lost connection is retried with the same id until the
-				     deadline: never two grants for one call */
-	int wait_decided;	  /* ours; 0 = answer when the kernel holds the door, 1 = when the decision is on disk */
-	uint32_t deadline_ms;	  /* ours; 0 = 5 s */
+	const char *
+		request_id; /* ours; NULL = the library makes one. A lost connection is retried with
+			       the same id until the deadline: never two grants for one call */
+	int wait_decided; /* ours; 0 = answer when the kernel holds the door, 1 = when the decision
+			     is on disk */
+	uint32_t deadline_ms; /* ours; 0 = 5 s */
 };
 
 struct postern_grant {
 	char id[40];
 	char request_id[40];
 	uint64_t left_ms;
-	uint64_t decide_us, commit_us, push_us, kernel_us; /* stages of this request on the server */
+	uint64_t decide_us, commit_us, push_us,
+		kernel_us; /* stages of this request on the server */
 };
 
-typedef void (*postern_grant_cb)(void *arg, const struct postern_grant *grant, const struct postern_error *err);
+typedef void (*postern_grant_cb)(
+	void *arg, const struct postern_grant *grant, const struct postern_error *err);
 
 /* [blocks] */
-POSTERN_API enum postern_status postern_allow_future_connect(struct postern *postern, const struct postern_grant_request *request,
-							      struct postern_grant *ret_grant, struct postern_error *err);
+POSTERN_API enum postern_status postern_allow_future_connect(struct postern *postern,
+	const struct postern_grant_request *request, struct postern_grant *ret_grant,
+	struct postern_error *err);
 /* err->status is 0 when granted. */
 POSTERN_API enum postern_status postern_allow_future_connect_async(struct postern *postern,
-								    const struct postern_grant_request *request, postern_grant_cb cb,
-								    void *arg, struct postern_error *err);
+	const struct postern_grant_request *request, postern_grant_cb cb, void *arg,
+	struct postern_error *err);
 /* [blocks] Closes the door; a flow that already passed lives on. ALREADY_ENDED if it had ended. */
-POSTERN_API enum postern_status postern_cancel(struct postern *postern, const char *grant, struct postern_error *err);
-POSTERN_API enum postern_status postern_cancel_async(struct postern *postern, const char *grant, postern_grant_cb cb, void *arg,
-						      struct postern_error *err);
+POSTERN_API enum postern_status postern_cancel(
+	struct postern *postern, const char *grant, struct postern_error *err);
+POSTERN_API enum postern_status postern_cancel_async(struct postern *postern, const char *grant,
+	postern_grant_cb cb, void *arg, struct postern_error *err);
 
 /* ---- events ---- */
 
@@ -221,7 +242,8 @@ struct postern_event {
 	enum postern_transport transport;
 	const void *context;
 	size_t context_size;
-	/* CLOSED: IP bytes with headers as conntrack counts them; accounted = 0: ended unseen, figures unknown. */
+	/* CLOSED: IP bytes with headers as conntrack counts them; accounted = 0: ended unseen,
+	 * figures unknown. */
 	int accounted;
 	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
 };
@@ -230,19 +252,21 @@ struct postern_watch;
 
 #define POSTERN_FROM_NOW UINT64_MAX
 
-/* Delivers events of this filter's grants with notify, after `cursor` (a sequence already processed, 0 = from the beginning,
- * POSTERN_FROM_NOW), in order, at least once: after a lost connection it resumes behind the last event for which cb
- * returned; discard repeats by sequence. cb runs until postern_watch_stop. Calls made after this are handled by the server
- * after it, so that POSTERN_FROM_NOW misses none of their events. *ret_watch is set before cb first runs. */
+/* Delivers events of this filter's grants with notify, after `cursor` (a sequence already
+ * processed, 0 = from the beginning, POSTERN_FROM_NOW), in order, at least once: after a lost
+ * connection it resumes behind the last event for which cb returned; discard repeats by sequence.
+ * cb runs until postern_watch_stop. Calls made after this are handled by the server after it, so
+ * that POSTERN_FROM_NOW misses none of their events. *ret_watch is set before cb first runs. */
 POSTERN_API enum postern_status postern_watch_start(struct postern *postern, uint64_t cursor,
-						     void (*cb)(void *arg, const struct postern_event *event), void *arg,
-						     struct postern_watch **ret_watch, struct postern_error *err);
-/* [blocks] No callback of it runs after it returned; frees it. Does not block in a callback, also its own. Accepts NULL.
- * Stop watches before postern_close. */
+	void (*cb)(void *arg, const struct postern_event *event), void *arg,
+	struct postern_watch **ret_watch, struct postern_error *err);
+/* [blocks] No callback of it runs after it returned; frees it. Does not block in a callback, also
+ * its own. Accepts NULL. Stop watches before postern_close. */
 POSTERN_API void postern_watch_stop(struct postern_watch *watch);
-/* OK while events flow or the connection is being re-established; otherwise why the server refuses the watch (no
- * permission, say). The library goes on trying. */
-POSTERN_API enum postern_status postern_watch_status(const struct postern_watch *watch, struct postern_error *err);
+/* OK while events flow or the connection is being re-established; otherwise why the server refuses
+ * the watch (no permission, say). The library goes on trying. */
+POSTERN_API enum postern_status postern_watch_status(
+	const struct postern_watch *watch, struct postern_error *err);
 
 POSTERN_API const char *postern_status_name(enum postern_status status);
 POSTERN_API const char *postern_reason_name(enum postern_reason reason);

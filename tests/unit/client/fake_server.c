@@ -620,7 +620,7 @@ bool fake_wait(struct fake *fake, unsigned (*pick)(const struct fake_counts *), 
 		counts = fake_counts(fake);
 		if (pick(&counts) >= least)
 			return true;
-		nanosleep(&pause, NULL);
+		nanosleep(&pause, NULL); /* allowed: polls with a deadline */
 	} while (clock_mono_us() < due);
 	return false;
 }

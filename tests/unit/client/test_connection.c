@@ -108,7 +108,7 @@ static void *up_later(void *arg)
 {
 	const struct timespec pause = {.tv_nsec = 200000000};
 
-	nanosleep(&pause, NULL);
+	nanosleep(&pause, NULL); /* allowed: the server is late on purpose */
 	fake_up(arg);
 	return NULL;
 }
