@@ -23,6 +23,12 @@ const char *__tsan_default_suppressions(void)
 	return "race_top:pthread_mutex_destroy\n";
 }
 
+/* It would wait a second at the end of every child for threads that still race. */
+const char *__tsan_default_options(void)
+{
+	return "atexit_sleep_ms=10";
+}
+
 extern struct criterion_test *__start_cr_tst[], *__stop_cr_tst[];
 extern struct criterion_suite *__start_cr_sts[] __attribute__((weak));
 extern struct criterion_suite *__stop_cr_sts[] __attribute__((weak));
