@@ -120,6 +120,8 @@ void rpc_end(struct rpc_call *call);
 /* One item of a stream; costs one credit. RESOURCE_EXHAUSTED when there is none: nothing was sent.
  */
 enum status rpc_item(struct rpc_call *call, const ProtobufCMessage *item);
+/* The same for an item that is already packed. */
+enum status rpc_item_packed(struct rpc_call *call, const void *bytes, size_t size);
 uint32_t rpc_credit(const struct rpc_call *call);
 /* Called when credit arrives after rpc_credit() was 0. */
 void rpc_on_credit(struct rpc_call *call, void (*cb)(void *arg), void *arg);

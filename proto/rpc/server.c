@@ -548,25 +548,32 @@ void rpc_end(struct rpc_call *call)
 	call_finish(call, NULL, NULL);
 }
 
-enum status rpc_item(struct rpc_call *call, const ProtobufCMessage *item)
+enum status rpc_item_packed(struct rpc_call *call, const void *bytes, size_t size)
 {
 	Postern__V1__Frame frame = POSTERN__V1__FRAME__INIT;
-	enum status status;
 	if (!call->peer->conn)
 		return STATUS_UNAVAILABLE;
 	if (call->credit == 0)
 		return STATUS_RESOURCE_EXHAUSTED;
 	frame.call = call->id;
 	frame.kind = POSTERN__V1__FRAME_KIND__FRAME_KIND_ITEM;
-	frame.body.len = protobuf_c_message_get_packed_size(item);
-	frame.body.data = malloc(frame.body.len ? frame.body.len : 1);
-	if (!frame.body.data)
-		return STATUS_RESOURCE_EXHAUSTED;
-	protobuf_c_message_pack(item, frame.body.data);
-	status = conn_send(call->peer->conn, &frame);
-	free(frame.body.data);
+	frame.body.len = size;
+	frame.body.data = (uint8_t *)(uintptr_t)bytes;
+	enum status status = conn_send(call->peer->conn, &frame);
 	if (status == STATUS_OK)
 		call->credit--;
+	return status;
+}
+
+enum status rpc_item(struct rpc_call *call, const ProtobufCMessage *item)
+{
+	size_t size = protobuf_c_message_get_packed_size(item);
+	uint8_t *bytes = malloc(size ? size : 1);
+	if (!bytes)
+		return STATUS_RESOURCE_EXHAUSTED;
+	protobuf_c_message_pack(item, bytes);
+	enum status status = rpc_item_packed(call, bytes, size);
+	free(bytes);
 	return status;
 }
 

@@ -22,6 +22,8 @@ enum status db_fail(sqlite3 *db, const char *what, struct error *err)
 	case SQLITE_NOTADB:
 		return error_reason(err, STATUS_DATA_LOSS, REASON_JOURNAL_UNAVAILABLE, "%s: the database is damaged: %s", what,
 			sqlite3_errmsg(db));
+	case SQLITE_CONSTRAINT:
+		return error_set(err, STATUS_ALREADY_EXISTS, "%s: it exists already: %s", what, sqlite3_errmsg(db));
 	case SQLITE_NOMEM:
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: out of memory", what);
 	default:

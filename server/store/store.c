@@ -38,6 +38,7 @@
 #define BACKLOG_MAX 100000
 #define CHECKPOINT_IDLE_COMMITS 64
 #define CHECKPOINT_BUSY_COMMITS 1000
+#define RETRY_US 1000000
 #define FLOW_MEMORY_US (15 * 60 * 1000000LL)
 #define FORGET_EVERY_US (60 * 1000000LL)
 
@@ -82,6 +83,8 @@ struct store {
 	struct job *reads, **reads_end, *answers, **answers_end;
 	bool posted;
 	struct loop_task task;
+	struct store_txn *retrying, **retrying_end; /* facts the journal refused, in order */
+	struct loop_timer retry;
 	store_committed_cb committed;
 	void *committed_arg;
 	uint64_t head; /* the loop's view */
@@ -91,8 +94,46 @@ struct store {
 
 /* ---- back to the loop ---- */
 
+static void submit(struct store *store, struct store_txn *txn)
+{
+	store->backlog++;
+	pthread_mutex_lock(&store->mutex);
+	*store->submitted_end = txn;
+	store->submitted_end = &txn->next;
+	pthread_cond_signal(&store->work);
+	pthread_mutex_unlock(&store->mutex);
+}
+
+static void retry(void *arg)
+{
+	struct store *store = arg;
+	struct store_txn *txn = store->retrying;
+	store->retrying = NULL;
+	store->retrying_end = &store->retrying;
+	for (struct store_txn *next; txn; txn = next) {
+		next = txn->next;
+		txn->next = NULL;
+		memset(&txn->result, 0, sizeof txn->result);
+		submit(store, txn);
+	}
+}
+
+static bool retry_later(struct store *store, struct store_txn *txn)
+{
+	if (!txn->is_fact || txn->result.reason != REASON_JOURNAL_UNAVAILABLE || store->stopping)
+		return false;
+	txn->next = NULL;
+	*store->retrying_end = txn;
+	store->retrying_end = &txn->next;
+	if (!store->retry.armed)
+		loop_timer_set(store->loop, &store->retry, clock_mono_us() + RETRY_US, retry, store);
+	return true;
+}
+
 static void deliver_txn(struct store *store, struct store_txn *txn)
 {
+	if (retry_later(store, txn))
+		return;
 	if (txn->result.status == STATUS_OK) {
 		for (struct op *op = txn->first; op; op = op->next) {
 			if (op->kind != OP_ENTRY)
@@ -381,13 +422,22 @@ void store_verify(struct store *store, uint64_t known_sequence, const uint8_t kn
 
 /* ---- the loop's side ---- */
 
-struct store_txn *store_txn_new(struct store *store)
+struct store_txn *store_txn_new_fact(struct store *store)
 {
-	struct store_txn *txn = store->backlog < BACKLOG_MAX ? calloc(1, sizeof *txn) : NULL;
+	struct store_txn *txn = calloc(1, sizeof *txn);
 	if (txn) {
 		txn->store = store;
 		txn->end = &txn->first;
+		txn->is_fact = true;
 	}
+	return txn;
+}
+
+struct store_txn *store_txn_new(struct store *store)
+{
+	struct store_txn *txn = store->backlog < BACKLOG_MAX ? store_txn_new_fact(store) : NULL;
+	if (txn)
+		txn->is_fact = false;
 	return txn;
 }
 
@@ -395,12 +445,7 @@ void store_submit(struct store *store, struct store_txn *txn, store_done_cb done
 {
 	txn->done = done;
 	txn->arg = arg;
-	store->backlog++;
-	pthread_mutex_lock(&store->mutex);
-	*store->submitted_end = txn;
-	store->submitted_end = &txn->next;
-	pthread_cond_signal(&store->work);
-	pthread_mutex_unlock(&store->mutex);
+	submit(store, txn);
 }
 
 void store_on_committed(struct store *store, store_committed_cb cb, void *arg)
@@ -498,6 +543,7 @@ enum status store_open(const char *path, struct loop *loop, struct store **ret_s
 	store->lock_fd = -1;
 	store->submitted_end = &store->submitted;
 	store->finished_end = &store->finished;
+	store->retrying_end = &store->retrying;
 	store->reads_end = &store->reads;
 	store->answers_end = &store->answers;
 	pthread_mutex_init(&store->mutex, NULL);
@@ -546,6 +592,11 @@ void store_close(struct store *store)
 	/* The posted task, if any, runs within this step; completions may not submit any more. */
 	while (store->posted)
 		loop_step(store->loop, 0);
+	loop_timer_clear(store->loop, &store->retry);
+	for (struct store_txn *txn = store->retrying, *next; txn; txn = next) {
+		next = txn->next;
+		deliver_txn(store, txn);
+	}
 	writer_free(store->writer);
 	if (store->write_db)
 		(void)db_checkpoint(store->write_db);

@@ -54,7 +54,10 @@ uint64_t store_head(const struct store *store); /* sequence of the newest commit
 
 /* ---- writes ---- */
 
-struct store_txn *store_txn_new(struct store *store); /* NULL: out of memory or backlog full (STORE_BACKLOG_MAX) */
+struct store_txn *store_txn_new(struct store *store); /* NULL: out of memory or backlog full */
+/* For facts that have already happened: not bounded by the backlog, and tried again every second, in order, until it is on
+ * disk. `done` comes only then, or at the server's end (with the failure). NULL: out of memory. */
+struct store_txn *store_txn_new_fact(struct store *store);
 void store_txn_free(struct store_txn *txn);	      /* only if it was never submitted; accepts NULL */
 /* Each copies what it is given. Failures (memory) are remembered and fail the submit's completion. */
 void store_txn_entry(struct store_txn *txn, const struct entry *entry);

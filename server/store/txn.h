@@ -47,6 +47,7 @@ struct store_txn {
 	store_done_cb done;
 	void *arg;
 	uint64_t first_sequence;
+	bool is_fact; /* tried again until it is on disk */
 	struct error result; /* first a failure to build it, then what the writer says */
 };
 

@@ -1,0 +1,64 @@
+/* Who may call what: one row for every method. A method without a row stops the server at its start. */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/service/service.h"
+
+#define ADMIN (1U << RPC_ROLE_ADMIN)
+#define AUDITOR (1U << RPC_ROLE_AUDITOR)
+#define FILTER (1U << RPC_ROLE_FILTER)
+#define AGENT (1U << RPC_ROLE_AGENT)
+
+static const struct {
+	const char *method;
+	unsigned roles;
+} rows[] = {
+	{"postern.v1.Grants/Request", ADMIN | FILTER},
+	{"postern.v1.Grants/Cancel", ADMIN | FILTER},
+	{"postern.v1.Grants/Show", ADMIN | AUDITOR | FILTER},
+	{"postern.v1.Grants/List", ADMIN | AUDITOR | FILTER},
+	{"postern.v1.Sessions/Open", ADMIN | FILTER},
+	{"postern.v1.Sessions/Close", ADMIN | FILTER},
+	{"postern.v1.Sessions/List", ADMIN | AUDITOR | FILTER},
+	{"postern.v1.Events/Watch", ADMIN | AUDITOR | FILTER},
+	{"postern.v1.Gateways/Add", ADMIN},
+	{"postern.v1.Gateways/List", ADMIN | AUDITOR},
+	{"postern.v1.Gateways/Show", ADMIN | AUDITOR},
+	{"postern.v1.Agents/Join", AGENT},
+	{"postern.v1.Agents/Report", AGENT},
+	{"postern.v1.Agents/Sync", AGENT},
+	{"postern.v1.Policy/RegisterProtocol", ADMIN | FILTER},
+	{"postern.v1.Policy/ListProtocols", ADMIN | AUDITOR | FILTER},
+	{"postern.v1.Policy/AllowProtocol", ADMIN},
+	{"postern.v1.Policy/ListRules", ADMIN | AUDITOR},
+	{"postern.v1.Policy/AddPrincipal", ADMIN},
+	{"postern.v1.Policy/ListPrincipals", ADMIN | AUDITOR},
+	{"postern.v1.Audit/Query", ADMIN | AUDITOR},
+	{"postern.v1.Audit/Verify", ADMIN | AUDITOR},
+};
+
+static unsigned roles_of(const char *method)
+{
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (strcmp(rows[i].method, method) == 0)
+			return rows[i].roles;
+	return 0;
+}
+
+enum status access_check(const struct rpc_principal *principal, const char *method, struct error *err)
+{
+	if (roles_of(method) & (1U << principal->role))
+		return STATUS_OK;
+	return error_set(err, STATUS_PERMISSION_DENIED, "%s: not for role %s: use another token", method, rpc_role_name(principal->role));
+}
+
+enum status access_complete(const ProtobufCServiceDescriptor *service, struct error *err)
+{
+	for (unsigned i = 0; i < service->n_methods; i++) {
+		char method[128];
+		snprintf(method, sizeof method, "%s/%s", service->name, service->methods[i].name);
+		if (!roles_of(method))
+			return error_set(err, STATUS_INTERNAL, "%s: nobody said who may call it", method);
+	}
+	return STATUS_OK;
+}

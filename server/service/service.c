@@ -1,0 +1,93 @@
+#include "server/service/service.h"
+
+#include <stdio.h>
+#include <string.h>
+
+char *wire_text(const char *text)
+{
+	return (char *)(uintptr_t)text;
+}
+
+bool copy_text(char *to, size_t size, const char *from)
+{
+	return (size_t)snprintf(to, size, "%s", from) < size;
+}
+
+static char *id_text(const struct id *id, char text[static ID_TEXT_SIZE])
+{
+	text[0] = '\0';
+	if (!id_is_zero(id))
+		id_format(id, text);
+	return text;
+}
+
+void grant_to_wire(const struct grant_record *record, uint64_t left_ms, const struct grant_timing *timing, struct grant_wire *ret_wire)
+{
+	Postern__V1__Grant *grant = &ret_wire->grant;
+	postern__v1__grant_reply__init(&ret_wire->reply);
+	postern__v1__grant__init(grant);
+	postern__v1__grant_timing__init(&ret_wire->timing);
+	ret_wire->reply.grant = grant;
+	if (timing) {
+		ret_wire->reply.timing = &ret_wire->timing;
+		ret_wire->timing.decide_us = timing->decide_us;
+		ret_wire->timing.commit_us = timing->commit_us;
+		ret_wire->timing.push_us = timing->push_us;
+		ret_wire->timing.kernel_us = timing->kernel_us;
+	}
+	addr_format(&record->client, ret_wire->client);
+	addr_format(&record->remote.addr, ret_wire->remote);
+	addr_format(&record->external.addr, ret_wire->external);
+	grant->id = id_text(&record->id, ret_wire->id);
+	grant->session = id_text(&record->session, ret_wire->session);
+	grant->request_id = id_text(&record->request_id, ret_wire->request_id);
+	grant->state = (Postern__V1__GrantState)record->state;
+	grant->reason = record->state == GRANT_DENIED ? 0 : (Postern__V1__EndReason)record->reason;
+	grant->gateway = wire_text(record->gateway);
+	grant->filter = wire_text(record->filter);
+	grant->client = ret_wire->client;
+	grant->remote = ret_wire->remote;
+	grant->remote_port = record->remote.port;
+	grant->transport = (Postern__V1__Transport)record->transport;
+	grant->flags = record->flags;
+	grant->protocol = wire_text(record->protocol);
+	grant->external = ret_wire->external;
+	grant->external_port = record->external.port;
+	grant->notify = record->notify;
+	grant->context.data = record->context;
+	grant->context.len = record->context_size;
+	grant->lifetime_ms = record->lifetime_ms;
+	grant->left_ms = left_ms;
+	grant->max_connections = record->max_connections;
+	grant->connections = record->connections;
+	grant->created_us = record->created_us;
+	grant->ended_us = record->ended_us;
+	grant->rule = wire_text(record->rule);
+}
+
+enum status services_init(struct services *services, struct core *core, struct rpc_server *rpc, struct error *err)
+{
+	memset(services, 0, sizeof *services);
+	services->core = core;
+	services->rpc = rpc;
+	grants_service_init(services);
+	sessions_service_init(services);
+	gateways_service_init(services);
+	agents_service_init(services);
+	policy_service_init(services);
+	audit_service_init(services);
+	enum status status = events_service_init(services, err);
+	ProtobufCService *all[] = {&services->grants.base, &services->sessions.base, &services->watch.base, &services->gateways.base,
+		&services->agents.base, &services->policy.base, &services->audit.base};
+	for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
+		status = access_complete(all[i]->descriptor, err);
+		if (!status)
+			status = rpc_server_add(rpc, all[i], err);
+	}
+	return status;
+}
+
+void services_fini(struct services *services)
+{
+	events_service_fini(services);
+}
