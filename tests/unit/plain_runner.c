@@ -1,12 +1,14 @@
-/* A plain runner for Criterion's tests under ThreadSanitizer, where Criterion's own cannot start.
+/* A plain runner for Criterion's tests under the sanitizers.
  *
  * Criterion keeps its state in an arena at an address of its choice, which ThreadSanitizer refuses
- * to map ("Could not initialize inheritable arena"). The tests themselves need nothing of it: they
- * lie in the section cr_tst, and their assertions call the few functions below, which replace the
- * library's because the program's symbols come first. Each test runs in a child process of its own,
- * as under Criterion. */
+ * to map ("Could not initialize inheritable arena"); and it passes a test in whose process
+ * AddressSanitizer found a leak. The tests themselves need nothing of it: they lie in the section
+ * cr_tst, and their assertions call the few functions below, which replace the library's because
+ * the program's symbols come first. Each test runs in a child process of its own, as under
+ * Criterion, and that process's exit status decides. */
 #include <criterion/criterion.h>
 #include <criterion/event.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -37,6 +39,7 @@ static const struct criterion_test *current;
 static const struct criterion_suite *current_suite;
 static bool failed;
 static jmp_buf out_of_test;
+static pthread_t test_thread;
 
 void cri_asserts_passed_incr(void)
 {
@@ -58,6 +61,8 @@ void criterion_continue_test(void)
 void criterion_abort_test(void)
 {
 	failed = true;
+	if (!pthread_equal(pthread_self(), test_thread))
+		_exit(1); /* another thread's stack is no place to jump to */
 	longjmp(out_of_test, 1);
 }
 
@@ -104,6 +109,7 @@ static bool run(const struct criterion_test *test)
 	child = fork();
 	if (child == 0) {
 		current = test;
+		test_thread = pthread_self();
 		current_suite = suite;
 		if (setjmp(out_of_test) == 0)
 			test->test();

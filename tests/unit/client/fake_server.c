@@ -494,8 +494,16 @@ static void stop_now(struct fake *fake, void *arg)
 	loop_stop(fake->loop);
 }
 
+static _Thread_local bool is_own_thread;
+
+bool fake_is_own_thread(void)
+{
+	return is_own_thread;
+}
+
 static void *run(void *arg)
 {
+	is_own_thread = true;
 	loop_run(((struct fake *)arg)->loop);
 	return NULL;
 }

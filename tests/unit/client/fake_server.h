@@ -33,6 +33,8 @@ struct fake_counts {
 
 struct fake *fake_start(void); /* listens */
 void fake_stop(struct fake *fake);
+/* True on the server's own thread. */
+bool fake_is_own_thread(void);
 const char *fake_url(const struct fake *fake);
 const char *fake_token_file(const struct fake *fake);
 const char *fake_bad_token_file(const struct fake *fake);
