@@ -299,9 +299,12 @@ static enum status wait_for_link(struct postern *postern, uint32_t connect_ms, s
 		late = pthread_cond_timedwait(&postern->changed, &postern->lock, &due);
 	if (postern->link == LINK_STARTING) {
 		format_duration(connect_ms, waited, sizeof(waited));
-		error_set(err, STATUS_UNAVAILABLE, "%s: no connection within %s: %s",
-			postern->server, waited,
-			*postern->link_error.text ? postern->link_error.text : "no answer");
+		if (*postern->link_error.text) /* begins with the URL */
+			error_set(err, STATUS_UNAVAILABLE, "no connection within %s: %s", waited,
+				postern->link_error.text);
+		else
+			error_set(err, STATUS_UNAVAILABLE, "%s: no answer within %s",
+				postern->server, waited);
 	} else if (postern->link == LINK_FAILED) {
 		*err = postern->link_error;
 	} else {
