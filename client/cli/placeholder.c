@@ -1,0 +1,2 @@
+extern int placeholder_cli;
+int placeholder_cli;
