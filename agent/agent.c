@@ -1,15 +1,18 @@
 /* Design.
  *
- * Wishes are what the server wants, by grant id; the kernel's maps are what is. A delta goes into both in one transaction; a
- * snapshot is compared with a dump of the kernel (reconcile.c) and only the difference is applied, so that a restart of the agent or
- * of the link disturbs nobody (I7) and what nobody wants is closed (I2).
+ * Wishes are what the server wants, by grant id; the kernel's maps are what is. A delta goes into
+ * both in one transaction; a snapshot is compared with a dump of the kernel (reconcile.c) and only
+ * the difference is applied, so that a restart of the agent or of the link disturbs nobody (I7) and
+ * what nobody wants is closed (I2).
  *
- * Flows come from conntrack events and, after a restart or an overrun, from a dump; `flows` remembers what was reported.
- * What neither saw (a flow that began and ended while no agent ran) the element's counter tells: a moment after a snapshot the
- * counters are compared with what the server knows, and USES_MISSED makes up the difference (I5). The comparison errs on the side of
+ * Flows come from conntrack events and, after a restart or an overrun, from a dump; `flows`
+ * remembers what was reported. What neither saw (a flow that began and ended while no agent ran)
+ * the element's counter tells: a moment after a snapshot the counters are compared with what the
+ * server knows, and USES_MISSED makes up the difference (I5). The comparison errs on the side of
  * telling nothing: a flow must not be journalled twice.
  *
- * Boot id: the kernel's boot id and the cookie of the network namespace. Both end exactly when the kernel's doors and flows do. */
+ * Boot id: the kernel's boot id and the cookie of the network namespace. Both end exactly when the
+ * kernel's doors and flows do. */
 #include "agent/agent.h"
 
 #include <fcntl.h>
@@ -172,7 +175,8 @@ static void forget_unseen(struct table_node *node, void *arg)
 		return;
 	if (!flow->closed && !dumped->inventory) {
 		flow->flow.accounted = false;
-		report_flow(dumped->agent, REPORT_FLOW_CLOSED, &flow->flow); /* its end was lost, and its figures with it */
+		report_flow(dumped->agent, REPORT_FLOW_CLOSED,
+			&flow->flow); /* its end was lost, and its figures with it */
 	}
 	flow_remove(dumped->agent, flow);
 }
@@ -203,9 +207,11 @@ static void on_conntrack(void *arg, uint32_t events)
 	if (!conntrack_read(agent->conntrack, on_track, agent))
 		return;
 	agent->overruns++;
-	log_warn("conntrack: events were lost (%llu times): taking stock", (unsigned long long)agent->overruns);
+	log_warn("conntrack: events were lost (%llu times): taking stock",
+		(unsigned long long)agent->overruns);
 	dump_flows(agent, false);
-	struct report *report = reports_add(&agent->reports, REPORT_EVENTS_OVERRUN, clock_mono_us());
+	struct report *report =
+		reports_add(&agent->reports, REPORT_EVENTS_OVERRUN, clock_mono_us());
 	if (report)
 		report->count = 1;
 	if (agent->link)
@@ -227,7 +233,9 @@ static void wish_put(struct agent *agent, const struct door *door)
 	struct wish *wish = find_wish(agent, &door->grant);
 	if (!wish) {
 		wish = calloc(1, sizeof *wish);
-		if (!wish || !table_insert(&agent->wishes, &wish->node, door->grant.bytes, sizeof door->grant.bytes)) {
+		if (!wish ||
+			!table_insert(&agent->wishes, &wish->node, door->grant.bytes,
+				sizeof door->grant.bytes)) {
 			free(wish);
 			return;
 		}
@@ -243,7 +251,8 @@ static void wish_remove(struct agent *agent, struct wish *wish)
 	free(wish);
 }
 
-static void report_applied(struct agent *agent, uint64_t sequence, int64_t began_us, struct door_failure *failures, size_t count)
+static void report_applied(struct agent *agent, uint64_t sequence, int64_t began_us,
+	struct door_failure *failures, size_t count)
 {
 	struct report *report = reports_add(&agent->reports, REPORT_APPLIED, clock_mono_us());
 	if (!report) {
@@ -259,14 +268,15 @@ static void report_applied(struct agent *agent, uint64_t sequence, int64_t began
 }
 
 /* Into the kernel and into the books. Failures are the server's to hear. */
-static void apply(struct agent *agent, uint64_t sequence, const struct door *add, size_t add_count, const struct door *remove,
-	size_t remove_count)
+static void apply(struct agent *agent, uint64_t sequence, const struct door *add, size_t add_count,
+	const struct door *remove, size_t remove_count)
 {
 	struct door_failure *failures = calloc(add_count + 1, sizeof *failures);
 	size_t failure_count = 0;
 	struct error err = {0};
 	int64_t began = clock_mono_us();
-	enum status status = failures ? nft_apply(agent->nft, add, add_count, remove, remove_count, failures, &failure_count, &err)
+	enum status status = failures ? nft_apply(agent->nft, add, add_count, remove, remove_count,
+						failures, &failure_count, &err)
 				      : error_set(&err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	if (status)
 		log_err("datapath: %zu doors refused: %s", add_count, err.text);
@@ -283,14 +293,15 @@ static void apply(struct agent *agent, uint64_t sequence, const struct door *add
 	report_applied(agent, sequence, began, failures, failure_count);
 }
 
-static void sync_delta(struct agent *agent, uint64_t sequence, const struct door *doors, size_t door_count, const struct id *removed,
-	size_t removed_count)
+static void sync_delta(struct agent *agent, uint64_t sequence, const struct door *doors,
+	size_t door_count, const struct id *removed, size_t removed_count)
 {
 	struct door *add = calloc(door_count + 1, sizeof *add);
 	struct door *remove = calloc(removed_count + 1, sizeof *remove);
 	size_t adds = 0, removes = 0;
 	if (!add || !remove) {
-		log_err("datapath: out of memory: item %llu was not applied", (unsigned long long)sequence);
+		log_err("datapath: out of memory: item %llu was not applied",
+			(unsigned long long)sequence);
 		free(add);
 		free(remove);
 		return; /* not acknowledged: the server's deadlines withdraw it */
@@ -363,8 +374,8 @@ static void snapshot_apply(struct agent *agent, uint64_t sequence)
 	table_each(&agent->wishes, free_wish, agent);
 	for (size_t i = 0; i < agent->snapshot_count; i++)
 		wish_put(agent, &agent->snapshot[i]);
-	log_info("sync: %zu doors wanted, %zu held: %zu kept, %zu added, %zu removed", agent->snapshot_count, held_count, work.kept,
-		work.add_count, work.remove_count);
+	log_info("sync: %zu doors wanted, %zu held: %zu kept, %zu added, %zu removed",
+		agent->snapshot_count, held_count, work.kept, work.add_count, work.remove_count);
 	apply(agent, sequence, work.add, work.add_count, work.remove, work.remove_count);
 	loop_timer_set(agent->loop, &agent->audit, clock_mono_us() + AUDIT_US, audit, agent);
 	free(work.add);
@@ -377,8 +388,8 @@ void agent_snapshot_begin(struct agent *agent)
 	agent->snapshot_count = 0;
 }
 
-void agent_sync(struct agent *agent, uint64_t sequence, bool snapshot, bool snapshot_end, const struct door *doors, size_t door_count,
-	const struct id *removed, size_t removed_count)
+void agent_sync(struct agent *agent, uint64_t sequence, bool snapshot, bool snapshot_end,
+	const struct door *doors, size_t door_count, const struct id *removed, size_t removed_count)
 {
 	if (!snapshot) {
 		sync_delta(agent, sequence, doors, door_count, removed, removed_count);
@@ -407,14 +418,17 @@ static void audit(void *arg)
 		struct wish *wish = find_wish(agent, &held[i].door.grant);
 		if (!wish)
 			continue;
-		/* An element that was added with fewer uses than the grant has counts from there. */
-		uint64_t before = wish->door.max_connections > held[i].door.uses && held[i].door.uses
-					  ? wish->door.max_connections - held[i].door.uses
-					  : 0;
+		/* An element that was added with fewer uses than the grant has counts from there.
+		 */
+		uint64_t before =
+			wish->door.max_connections > held[i].door.uses && held[i].door.uses
+			? wish->door.max_connections - held[i].door.uses
+			: 0;
 		uint64_t total = before + held[i].counter;
 		if (total <= wish->known_flows)
 			continue;
-		struct report *report = reports_add(&agent->reports, REPORT_USES_MISSED, clock_mono_us());
+		struct report *report =
+			reports_add(&agent->reports, REPORT_USES_MISSED, clock_mono_us());
 		if (!report)
 			continue;
 		report->grant = wish->door.grant;
@@ -463,13 +477,17 @@ static void on_watch(void *arg, uint32_t events)
 	/* The table first: from here on everything is dropped again that nobody granted. */
 	if (!err.status && !nft_adopt(agent->nft, &created, &err)) {
 		table_each(&agent->wishes, collect_wish, &rebuild);
-		(void)nft_apply(agent->nft, rebuild.doors, rebuild.count, NULL, 0, failures, &failed, &err);
+		(void)nft_apply(
+			agent->nft, rebuild.doors, rebuild.count, NULL, 0, failures, &failed, &err);
 	}
 	agent->rebuilds++;
 	if (err.status)
-		log_err("datapath: another program removed our table and it could not be rebuilt: %s", err.text);
+		log_err("datapath: another program removed our table and it could not be rebuilt: "
+			"%s",
+			err.text);
 	else
-		log_warn("datapath: another program removed our table: rebuilt with %zu doors", rebuild.count);
+		log_warn("datapath: another program removed our table: rebuilt with %zu doors",
+			rebuild.count);
 	struct report *report = reports_add(&agent->reports, REPORT_TABLE_REBUILT, clock_mono_us());
 	if (report)
 		report->count = rebuild.count;
@@ -495,7 +513,9 @@ static enum status read_boot_id(char text[static 64], struct error *err)
 	if (sock >= 0)
 		close(sock);
 	if (got != 36 || !have)
-		return error_set(err, STATUS_UNIMPLEMENTED, "cannot tell one boot from another: Linux 5.14 or newer with /proc is needed");
+		return error_set(err, STATUS_UNIMPLEMENTED,
+			"cannot tell one boot from another: Linux 5.14 or newer with /proc is "
+			"needed");
 	snprintf(text, 64, "%s-%llx", boot, (unsigned long long)cookie);
 	return STATUS_OK;
 }
@@ -517,7 +537,8 @@ static enum status open_kernel(struct agent *agent, struct error *err)
 		status = nft_adopt(agent->nft, &created, err);
 	if (status)
 		return status;
-	log_info("datapath: table inet %s %s, mode %s", config->table, created ? "created" : "adopted", nft.enforce ? "enforce" : "overlay");
+	log_info("datapath: table inet %s %s, mode %s", config->table,
+		created ? "created" : "adopted", nft.enforce ? "enforce" : "overlay");
 	size_t used = 0;
 	conntrack_prepare(agent->problems, sizeof agent->problems);
 	used = strlen(agent->problems);
@@ -529,7 +550,8 @@ static enum status open_kernel(struct agent *agent, struct error *err)
 	return STATUS_OK;
 }
 
-enum status agent_start(struct loop *loop, const struct agent_config *config, struct agent **ret_agent, struct error *err)
+enum status agent_start(struct loop *loop, const struct agent_config *config,
+	struct agent **ret_agent, struct error *err)
 {
 	struct agent *agent = calloc(1, sizeof *agent);
 	struct id instance = id_new();
@@ -545,9 +567,11 @@ enum status agent_start(struct loop *loop, const struct agent_config *config, st
 	if (!status)
 		status = open_kernel(agent, err);
 	if (!status)
-		status = loop_io_add(loop, &agent->conntrack_io, conntrack_fd(agent->conntrack), EPOLLIN, on_conntrack, agent);
+		status = loop_io_add(loop, &agent->conntrack_io, conntrack_fd(agent->conntrack),
+			EPOLLIN, on_conntrack, agent);
 	if (!status)
-		status = loop_io_add(loop, &agent->watch_io, nft_watch_fd(agent->nft), EPOLLIN, on_watch, agent);
+		status = loop_io_add(
+			loop, &agent->watch_io, nft_watch_fd(agent->nft), EPOLLIN, on_watch, agent);
 	if (!status)
 		status = link_start(agent, &agent->link, err);
 	if (status) {

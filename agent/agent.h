@@ -1,4 +1,5 @@
-/* The agent: kernel on one side (doors, flows), server on the other (wishes, reports), one loop thread between them. */
+/* The agent: kernel on one side (doors, flows), server on the other (wishes, reports), one loop
+ * thread between them. */
 #ifndef POSTERN_AGENT_AGENT_H
 #define POSTERN_AGENT_AGENT_H
 
@@ -15,8 +16,8 @@ struct link;
 struct wish {
 	struct table_node node;
 	struct door door;
-	int64_t until_us;      /* monotonic: the kernel closes it then */
-	uint64_t known_flows;  /* what the server has been told of, or has told */
+	int64_t until_us; /* monotonic: the kernel closes it then */
+	uint64_t known_flows; /* what the server has been told of, or has told */
 };
 
 /* A flow that conntrack has. */
@@ -44,15 +45,18 @@ struct agent {
 };
 
 /* Kernel side up: sysctls, table adopted or created, events subscribed. */
-enum status agent_start(struct loop *loop, const struct agent_config *config, struct agent **ret_agent, struct error *err);
+enum status agent_start(struct loop *loop, const struct agent_config *config,
+	struct agent **ret_agent, struct error *err);
 void agent_stop(struct agent *agent); /* the table stays (I7); accepts NULL */
 
 /* From the link: */
-void agent_inventory(struct agent *agent); /* queues INVENTORY_BEGIN, every live flow, INVENTORY_END */
+void agent_inventory(
+	struct agent *agent); /* queues INVENTORY_BEGIN, every live flow, INVENTORY_END */
 void agent_snapshot_begin(struct agent *agent);
 /* One item of the Sync stream; reports APPLIED when it is in the kernel. */
-void agent_sync(struct agent *agent, uint64_t sequence, bool snapshot, bool snapshot_end, const struct door *doors, size_t door_count,
-	const struct id *removed, size_t removed_count);
+void agent_sync(struct agent *agent, uint64_t sequence, bool snapshot, bool snapshot_end,
+	const struct door *doors, size_t door_count, const struct id *removed,
+	size_t removed_count);
 
 /* link.c */
 enum status link_start(struct agent *agent, struct link **ret_link, struct error *err);

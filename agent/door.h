@@ -1,4 +1,5 @@
-/* A door: one element of the kernel's maps, as wanted by the server and as held by the kernel. Plain values. */
+/* A door: one element of the kernel's maps, as wanted by the server and as held by the kernel.
+ * Plain values. */
 #ifndef POSTERN_AGENT_DOOR_H
 #define POSTERN_AGENT_DOOR_H
 
@@ -13,8 +14,8 @@ struct door {
 	struct addr client;
 	struct endpoint remote;
 	uint8_t transport; /* IPPROTO_TCP, IPPROTO_UDP */
-	bool oneway;	   /* UDP without BIDIRECTIONAL: the remote's datagrams are dropped */
-	uint64_t uses;	   /* flows it may still admit, 0 = unlimited */
+	bool oneway; /* UDP without BIDIRECTIONAL: the remote's datagrams are dropped */
+	uint64_t uses; /* flows it may still admit, 0 = unlimited */
 	uint64_t timeout_ms;
 	/* What the server said, for the books: */
 	uint64_t max_connections, connections;

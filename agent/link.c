@@ -1,9 +1,11 @@
 /* The link to the server: Join, inventory, Sync, and reports until the server has them on disk.
  *
- *   READY -> Join -> (last_report: forget what is on disk) -> inventory queued -> reports flow -> INVENTORY_END acknowledged -> Sync
+ *   READY -> Join -> (last_report: forget what is on disk) -> inventory queued -> reports flow ->
+ * INVENTORY_END acknowledged -> Sync
  *
- * Sync waits for the inventory, so that the snapshot's numbers include it. Report calls are pipelined (the server handles them in
- * order); when the connection is lost everything unacknowledged goes again with its old sequence. Generated protobuf types stop here. */
+ * Sync waits for the inventory, so that the snapshot's numbers include it. Report calls are
+ * pipelined (the server handles them in order); when the connection is lost everything
+ * unacknowledged goes again with its old sequence. Generated protobuf types stop here. */
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -69,7 +71,8 @@ static void flow_to_wire(const struct tracked *flow, struct report_wire *wire)
 }
 
 /* The failures of one APPLIED as messages; freed with the call. */
-static Postern__V1__DoorFailure **failures_to_wire(const struct report *report, char (**ret_texts)[ID_TEXT_SIZE])
+static Postern__V1__DoorFailure **failures_to_wire(
+	const struct report *report, char (**ret_texts)[ID_TEXT_SIZE])
 {
 	size_t count = report->failure_count;
 	Postern__V1__DoorFailure *messages = calloc(count, sizeof *messages);
@@ -122,7 +125,8 @@ static void on_reported(void *arg, const ProtobufCMessage *reply, const struct e
 			log_err("link: the server refused reports: %s", err->text);
 		return; /* a lost connection: they go again after the next join */
 	}
-	reports_acknowledge(&link->agent->reports, ((const Postern__V1__ReportReply *)reply)->last_report);
+	reports_acknowledge(
+		&link->agent->reports, ((const Postern__V1__ReportReply *)reply)->last_report);
 	if (link->joined && !link->syncing && link->inventory_end &&
 		((const Postern__V1__ReportReply *)reply)->last_report >= link->inventory_end)
 		start_sync(link);
@@ -152,8 +156,8 @@ static bool send_some(struct link *link)
 	request.instance = link->agent->instance;
 	request.reports = messages;
 	request.n_reports = count;
-	enum status status =
-		rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Report", &request.base, NULL, on_reported, link, NULL, &err);
+	enum status status = rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Report",
+		&request.base, NULL, on_reported, link, NULL, &err);
 	for (size_t i = 0; i < count; i++) {
 		if (wires[i].message.failures)
 			free(wires[i].message.failures[0]);
@@ -193,8 +197,10 @@ static bool door_from_wire(const Postern__V1__Door *message, struct door *ret_do
 {
 	struct door door = {0};
 	if (!id_parse(message->grant, &door.grant) || !addr_parse(message->client, &door.client) ||
-		!addr_parse(message->remote, &door.remote.addr) || message->remote_port == 0 || message->remote_port > UINT16_MAX ||
-		door.client.family != door.remote.addr.family || (message->transport != 6 && message->transport != 17))
+		!addr_parse(message->remote, &door.remote.addr) || message->remote_port == 0 ||
+		message->remote_port > UINT16_MAX ||
+		door.client.family != door.remote.addr.family ||
+		(message->transport != 6 && message->transport != 17))
 		return false;
 	door.remote.port = (uint16_t)message->remote_port;
 	door.transport = (uint8_t)message->transport;
@@ -218,11 +224,13 @@ static void on_item(void *arg, const ProtobufCMessage *message)
 			if (door_from_wire(item->doors[i], &doors[door_count]))
 				door_count++;
 			else
-				log_err("link: a door of item %llu cannot be understood: left out", (unsigned long long)item->sequence);
+				log_err("link: a door of item %llu cannot be understood: left out",
+					(unsigned long long)item->sequence);
 		}
 		for (size_t i = 0; i < item->n_removed; i++)
 			removed_count += id_parse(item->removed[i], &removed[removed_count]);
-		agent_sync(link->agent, item->sequence, item->snapshot, item->snapshot_end, doors, door_count, removed, removed_count);
+		agent_sync(link->agent, item->sequence, item->snapshot, item->snapshot_end, doors,
+			door_count, removed, removed_count);
 	}
 	free(doors);
 	free(removed);
@@ -244,8 +252,9 @@ static void start_sync(struct link *link)
 	struct error err;
 	request.instance = link->agent->instance;
 	agent_snapshot_begin(link->agent);
-	link->syncing = rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Sync", &request.base, &options, on_sync_end, link, NULL,
-				&err) == STATUS_OK;
+	link->syncing =
+		rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Sync", &request.base,
+			&options, on_sync_end, link, NULL, &err) == STATUS_OK;
 	if (!link->syncing)
 		log_err("link: cannot ask for doors: %s", err.text);
 }
@@ -272,7 +281,8 @@ static void on_joined(void *arg, const ProtobufCMessage *reply, const struct err
 }
 
 /* The host's own addresses, for people and for external addresses. Texts of `storage`. */
-static size_t own_addresses(char storage[ADDRESSES_MOST][ADDR_TEXT_SIZE], char *pointers[ADDRESSES_MOST])
+static size_t own_addresses(
+	char storage[ADDRESSES_MOST][ADDR_TEXT_SIZE], char *pointers[ADDRESSES_MOST])
 {
 	struct ifaddrs *list = NULL;
 	size_t count = 0;
@@ -280,7 +290,8 @@ static size_t own_addresses(char storage[ADDRESSES_MOST][ADDR_TEXT_SIZE], char *
 		return 0;
 	for (const struct ifaddrs *at = list; at && count < ADDRESSES_MOST; at = at->ifa_next) {
 		struct endpoint endpoint;
-		if (!at->ifa_addr || (at->ifa_flags & IFF_LOOPBACK) || !endpoint_from_sockaddr(at->ifa_addr, &endpoint) ||
+		if (!at->ifa_addr || (at->ifa_flags & IFF_LOOPBACK) ||
+			!endpoint_from_sockaddr(at->ifa_addr, &endpoint) ||
 			!addr_is_forwardable(&endpoint.addr))
 			continue;
 		addr_format(&endpoint.addr, storage[count]);
@@ -315,11 +326,13 @@ static void join(struct link *link)
 			*at++ = '\0';
 	}
 	request.problems = lines;
-	if (rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Join", &request.base, NULL, on_joined, link, NULL, &err))
+	if (rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Join", &request.base,
+		    NULL, on_joined, link, NULL, &err))
 		log_err("link: cannot join: %s", err.text);
 }
 
-static void on_state(void *arg, enum rpc_client_state state, const struct rpc_welcome *welcome, const struct error *err)
+static void on_state(void *arg, enum rpc_client_state state, const struct rpc_welcome *welcome,
+	const struct error *err)
 {
 	struct link *link = arg;
 	link->joined = false;

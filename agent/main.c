@@ -37,7 +37,8 @@ static void on_stop(void *arg)
 static void on_reload(void *arg)
 {
 	(void)arg;
-	log_info("reload: the configuration of an agent is read at its start: restart it, doors and flows stay");
+	log_info("reload: the configuration of an agent is read at its start: restart it, doors "
+		 "and flows stay");
 }
 
 static int serve(const struct agent_config *config)
@@ -69,23 +70,36 @@ static int serve(const struct agent_config *config)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'n'},
-		{"debug", no_argument, NULL, 'd'}, {"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'n'}, {"debug", no_argument, NULL, 'd'},
+		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	struct agent_config config;
 	enum log_level level = LOG_LEVEL_INFO;
 	const char *path = NULL;
 	bool check_only = false, human = false;
 	struct error err;
-	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1; c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
+	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1;
+		c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
 		switch (c) {
-		case 'c': path = optarg; break;
-		case 'n': check_only = true; break;
-		case 'd': human = true; break;
-		case 'v': level = LOG_LEVEL_DEBUG; break;
-		case 'V': return puts("postern-agent " POSTERN_VERSION), 0;
-		case 'h': return fputs(usage_text, stdout), 0;
-		default: return fputs(usage_text, stderr), 2;
+		case 'c':
+			path = optarg;
+			break;
+		case 'n':
+			check_only = true;
+			break;
+		case 'd':
+			human = true;
+			break;
+		case 'v':
+			level = LOG_LEVEL_DEBUG;
+			break;
+		case 'V':
+			return puts("postern-agent " POSTERN_VERSION), 0;
+		case 'h':
+			return fputs(usage_text, stdout), 0;
+		default:
+			return fputs(usage_text, stderr), 2;
 		}
 	}
 	if (!path || optind != argc)

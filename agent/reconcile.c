@@ -5,18 +5,20 @@
 
 static int compare_desired(const void *a, const void *b)
 {
-	return memcmp(&((const struct door *)a)->grant, &((const struct door *)b)->grant, sizeof(struct id));
+	return memcmp(&((const struct door *)a)->grant, &((const struct door *)b)->grant,
+		sizeof(struct id));
 }
 
 static int compare_actual(const void *a, const void *b)
 {
-	return memcmp(&((const struct held_door *)a)->door.grant, &((const struct held_door *)b)->door.grant, sizeof(struct id));
+	return memcmp(&((const struct held_door *)a)->door.grant,
+		&((const struct held_door *)b)->door.grant, sizeof(struct id));
 }
 
 bool door_same_key(const struct door *a, const struct door *b)
 {
-	return addr_equal(&a->client, &b->client) && endpoint_equal(&a->remote, &b->remote) && a->transport == b->transport &&
-	       a->oneway == b->oneway;
+	return addr_equal(&a->client, &b->client) && endpoint_equal(&a->remote, &b->remote) &&
+		a->transport == b->transport && a->oneway == b->oneway;
 }
 
 bool door_uses_left(const struct door *door, uint64_t *ret_uses)
@@ -40,8 +42,8 @@ static void want(struct reconciliation *result, const struct door *door)
 	result->add[result->add_count++].uses = uses;
 }
 
-bool reconcile(struct door *desired, size_t desired_count, struct held_door *actual, size_t actual_count,
-	struct reconciliation *ret_reconciliation)
+bool reconcile(struct door *desired, size_t desired_count, struct held_door *actual,
+	size_t actual_count, struct reconciliation *ret_reconciliation)
 {
 	struct reconciliation result = {0};
 	size_t i = 0, j = 0;
@@ -57,9 +59,10 @@ bool reconcile(struct door *desired, size_t desired_count, struct held_door *act
 	if (actual_count > 0)
 		qsort(actual, actual_count, sizeof *actual, compare_actual);
 	while (i < desired_count || j < actual_count) {
-		int order = i == desired_count  ? 1
-			    : j == actual_count ? -1
-						: memcmp(&desired[i].grant, &actual[j].door.grant, sizeof(struct id));
+		int order = i == desired_count ? 1
+			: j == actual_count
+			? -1
+			: memcmp(&desired[i].grant, &actual[j].door.grant, sizeof(struct id));
 		if (order < 0) {
 			want(&result, &desired[i++]);
 		} else if (order > 0) {
@@ -68,7 +71,8 @@ bool reconcile(struct door *desired, size_t desired_count, struct held_door *act
 			result.kept++;
 			i++, j++;
 		} else {
-			/* The same id under another key: not ours to explain, but never more than what is left. */
+			/* The same id under another key: not ours to explain, but never more than
+			 * what is left. */
 			struct door door = desired[i++];
 			if (actual[j].counter > door.connections)
 				door.connections = actual[j].counter;

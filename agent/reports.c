@@ -29,7 +29,8 @@ void reports_fini(struct reports *reports)
 
 static bool is_bound_to_link(enum report_kind kind)
 {
-	return kind == REPORT_APPLIED || kind == REPORT_INVENTORY_BEGIN || kind == REPORT_INVENTORY_FLOW || kind == REPORT_INVENTORY_END;
+	return kind == REPORT_APPLIED || kind == REPORT_INVENTORY_BEGIN ||
+		kind == REPORT_INVENTORY_FLOW || kind == REPORT_INVENTORY_END;
 }
 
 struct report *reports_add(struct reports *reports, enum report_kind kind, int64_t at_us)

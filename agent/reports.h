@@ -1,4 +1,5 @@
-/* What the server must hear, in order, until it has it on disk: a bounded queue with sequence numbers. Pure. */
+/* What the server must hear, in order, until it has it on disk: a bounded queue with sequence
+ * numbers. Pure. */
 #ifndef POSTERN_AGENT_REPORTS_H
 #define POSTERN_AGENT_REPORTS_H
 
@@ -43,11 +44,13 @@ struct reports {
 
 void reports_init(struct reports *reports, size_t most);
 void reports_fini(struct reports *reports);
-/* NULL when the queue is full or memory is out: counted, and an inventory is due. APPLIED and inventories are always taken. */
+/* NULL when the queue is full or memory is out: counted, and an inventory is due. APPLIED and
+ * inventories are always taken. */
 struct report *reports_add(struct reports *reports, enum report_kind kind, int64_t at_us);
 /* Everything up to `sequence` is on the server's disk. */
 void reports_acknowledge(struct reports *reports, uint64_t sequence);
-/* A new connection: all that is left goes again, but what speaks of the old one (APPLIED, inventories) goes away. */
+/* A new connection: all that is left goes again, but what speaks of the old one (APPLIED,
+ * inventories) goes away. */
 void reports_rewind(struct reports *reports);
 /* Up to `most` reports to be sent now; advances `unsent`. */
 size_t reports_take(struct reports *reports, const struct report **ret_reports, size_t most);

@@ -1,11 +1,13 @@
 /* Design.
  *
- * Three netlink handles: events (subscribed to new, update and destroy; a socket filter lets only our mark through, so that the
- * other connections of a busy gateway cost us nothing), dumps, and single reads. The event socket never blocks and its buffer is
- * large; when it overflows all the same (ENOBUFS) the caller is told to dump once.
+ * Three netlink handles: events (subscribed to new, update and destroy; a socket filter lets only
+ * our mark through, so that the other connections of a busy gateway cost us nothing), dumps, and
+ * single reads. The event socket never blocks and its buffer is large; when it overflows all the
+ * same (ENOBUFS) the caller is told to dump once.
  *
- * NEW events carry the label (the grant's id) and the mark; UPDATE and DESTROY the mark and the conntrack id only. Counters come with
- * DESTROY and in dumps; when TCP ends (TIME_WAIT, CLOSE) the entry is read once for them, because DESTROY follows two minutes later. */
+ * NEW events carry the label (the grant's id) and the mark; UPDATE and DESTROY the mark and the
+ * conntrack id only. Counters come with DESTROY and in dumps; when TCP ends (TIME_WAIT, CLOSE) the
+ * entry is read once for them, because DESTROY follows two minutes later. */
 #include "agent/datapath/conntrack.h"
 
 #include <arpa/inet.h>
@@ -36,7 +38,8 @@ struct conntrack {
 
 void conntrack_prepare(char *problems, size_t size)
 {
-	static const char *const names[] = {"nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events"};
+	static const char *const names[] = {
+		"nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events"};
 	size_t used = 0;
 	problems[0] = '\0';
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -49,7 +52,8 @@ void conntrack_prepare(char *problems, size_t size)
 			close(fd);
 		if (set)
 			continue;
-		int n = snprintf(problems + used, size - used, "%ssysctl net.netfilter.%s could not be set to 1: %s: set it by sysctl.d",
+		int n = snprintf(problems + used, size - used,
+			"%ssysctl net.netfilter.%s could not be set to 1: %s: set it by sysctl.d",
 			used ? "\n" : "", names[i], strerror(cause));
 		if (n > 0 && (size_t)n < size - used)
 			used += (size_t)n;
@@ -58,7 +62,8 @@ void conntrack_prepare(char *problems, size_t size)
 
 /* ---- reading a message ---- */
 
-static void read_addr(const struct nf_conntrack *ct, bool ipv6, enum nf_conntrack_attr v4, enum nf_conntrack_attr v6, struct addr *ret_addr)
+static void read_addr(const struct nf_conntrack *ct, bool ipv6, enum nf_conntrack_attr v4,
+	enum nf_conntrack_attr v6, struct addr *ret_addr)
 {
 	memset(ret_addr, 0, sizeof *ret_addr);
 	ret_addr->family = ipv6 ? ADDR_IPV6 : ADDR_IPV4;
@@ -67,10 +72,13 @@ static void read_addr(const struct nf_conntrack *ct, bool ipv6, enum nf_conntrac
 		memcpy(ret_addr->bytes, bytes, ipv6 ? 16 : 4);
 }
 
-/* The label's bits are 32-bit words in the CPU's order, as the kernel copied them from the map's data. */
+/* The label's bits are 32-bit words in the CPU's order, as the kernel copied them from the map's
+ * data. */
 static void read_label(const struct nf_conntrack *ct, struct id *ret_id)
 {
-	const struct nfct_bitmask *mask = nfct_attr_is_set(ct, ATTR_CONNLABELS) > 0 ? nfct_get_attr(ct, ATTR_CONNLABELS) : NULL;
+	const struct nfct_bitmask *mask = nfct_attr_is_set(ct, ATTR_CONNLABELS) > 0
+		? nfct_get_attr(ct, ATTR_CONNLABELS)
+		: NULL;
 	uint32_t words[4] = {0};
 	memset(ret_id, 0, sizeof *ret_id);
 	if (!mask || nfct_bitmask_maxbit(mask) < 127)
@@ -92,8 +100,9 @@ static void read_figures(const struct nf_conntrack *ct, struct tracked *flow)
 	flow->bytes_received = nfct_get_attr_u64(ct, ATTR_REPL_COUNTER_BYTES);
 	if (nfct_attr_is_set(ct, ATTR_TIMESTAMP_START) > 0) {
 		uint64_t start = nfct_get_attr_u64(ct, ATTR_TIMESTAMP_START) / 1000;
-		uint64_t stop = nfct_attr_is_set(ct, ATTR_TIMESTAMP_STOP) > 0 ? nfct_get_attr_u64(ct, ATTR_TIMESTAMP_STOP) / 1000
-									       : (uint64_t)clock_real_us();
+		uint64_t stop = nfct_attr_is_set(ct, ATTR_TIMESTAMP_STOP) > 0
+			? nfct_get_attr_u64(ct, ATTR_TIMESTAMP_STOP) / 1000
+			: (uint64_t)clock_real_us();
 		flow->duration_us = stop > start ? stop - start : 0;
 	}
 }
@@ -108,8 +117,10 @@ static bool read_flow(const struct nf_conntrack *ct, struct tracked *flow)
 	flow->transport = nfct_get_attr_u8(ct, ATTR_L4PROTO);
 	if (flow->id == 0 || (flow->transport != IPPROTO_TCP && flow->transport != IPPROTO_UDP))
 		return false;
-	read_addr(ct, family == AF_INET6, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC, &flow->client.addr);
-	read_addr(ct, family == AF_INET6, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST, &flow->remote.addr);
+	read_addr(
+		ct, family == AF_INET6, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC, &flow->client.addr);
+	read_addr(
+		ct, family == AF_INET6, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST, &flow->remote.addr);
 	flow->client.port = ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_SRC));
 	flow->remote.port = ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_DST));
 	read_label(ct, &flow->grant);
@@ -167,12 +178,14 @@ static int on_single(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, v
 
 /* ---- handles ---- */
 
-static struct nfct_handle *open_handle(unsigned groups, int (*cb)(enum nf_conntrack_msg_type, struct nf_conntrack *, void *),
+static struct nfct_handle *open_handle(unsigned groups,
+	int (*cb)(enum nf_conntrack_msg_type, struct nf_conntrack *, void *),
 	struct conntrack *conntrack, struct error *err)
 {
 	struct nfct_handle *handle = nfct_open(CONNTRACK, groups);
 	if (!handle) {
-		error_errno(err, STATUS_PERMISSION_DENIED, errno, "conntrack: cannot open netlink: CAP_NET_ADMIN is needed");
+		error_errno(err, STATUS_PERMISSION_DENIED, errno,
+			"conntrack: cannot open netlink: CAP_NET_ADMIN is needed");
 		return NULL;
 	}
 	(void)fcntl(nfct_fd(handle), F_SETFD, FD_CLOEXEC);
@@ -191,7 +204,9 @@ static enum status filter_events(struct conntrack *conntrack, struct error *err)
 	nfct_filter_set_logic(filter, NFCT_FILTER_MARK, NFCT_FILTER_LOGIC_POSITIVE);
 	int rc = nfct_filter_attach(nfct_fd(conntrack->events), filter);
 	nfct_filter_destroy(filter);
-	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, errno, "conntrack: cannot filter events by mark") : STATUS_OK;
+	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, errno,
+				"conntrack: cannot filter events by mark")
+		      : STATUS_OK;
 }
 
 enum status conntrack_open(uint32_t mark, struct conntrack **ret_conntrack, struct error *err)
@@ -201,8 +216,9 @@ enum status conntrack_open(uint32_t mark, struct conntrack **ret_conntrack, stru
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	conntrack->mark = mark;
 	enum status status = STATUS_OK;
-	conntrack->events = open_handle(NF_NETLINK_CONNTRACK_NEW | NF_NETLINK_CONNTRACK_UPDATE | NF_NETLINK_CONNTRACK_DESTROY, on_message,
-		conntrack, err);
+	conntrack->events = open_handle(NF_NETLINK_CONNTRACK_NEW | NF_NETLINK_CONNTRACK_UPDATE |
+			NF_NETLINK_CONNTRACK_DESTROY,
+		on_message, conntrack, err);
 	conntrack->dump = conntrack->events ? open_handle(0, on_dump, conntrack, err) : NULL;
 	conntrack->single = conntrack->dump ? open_handle(0, on_single, conntrack, err) : NULL;
 	if (!conntrack->single)
@@ -259,7 +275,8 @@ enum status conntrack_dump(struct conntrack *conntrack, track_cb cb, void *arg, 
 	nfct_filter_dump_set_attr_u8(filter, NFCT_FILTER_DUMP_L3NUM, AF_UNSPEC);
 	int rc = nfct_query(conntrack->dump, NFCT_Q_DUMP_FILTER, filter);
 	nfct_filter_dump_destroy(filter);
-	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, errno, "conntrack: cannot dump") : STATUS_OK;
+	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, errno, "conntrack: cannot dump")
+		      : STATUS_OK;
 }
 
 bool conntrack_figures(struct conntrack *conntrack, struct tracked *flow)

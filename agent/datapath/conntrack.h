@@ -1,4 +1,5 @@
-/* Conntrack: events of flows that carry our mark (filtered in the kernel), dumps of them, single reads. Knows libnetfilter_conntrack. */
+/* Conntrack: events of flows that carry our mark (filtered in the kernel), dumps of them, single
+ * reads. Knows libnetfilter_conntrack. */
 #ifndef POSTERN_AGENT_DATAPATH_CONNTRACK_H
 #define POSTERN_AGENT_DATAPATH_CONNTRACK_H
 
@@ -26,8 +27,8 @@ enum track_event { TRACK_NEW, TRACK_UPDATE, TRACK_DESTROY };
 
 typedef void (*track_cb)(void *arg, enum track_event event, const struct tracked *flow);
 
-/* Sets nf_conntrack_acct, nf_conntrack_timestamp and nf_conntrack_events to 1 in this network namespace; what was refused is
- * told in `problems`, one line each. */
+/* Sets nf_conntrack_acct, nf_conntrack_timestamp and nf_conntrack_events to 1 in this network
+ * namespace; what was refused is told in `problems`, one line each. */
 void conntrack_prepare(char *problems, size_t size);
 enum status conntrack_open(uint32_t mark, struct conntrack **ret_conntrack, struct error *err);
 void conntrack_close(struct conntrack *conntrack); /* accepts NULL */

@@ -1,11 +1,13 @@
 /* Design.
  *
- * A transaction is a netlink batch. Every message asks for an acknowledgement, and all of them are read: the kernel applies all or
- * nothing, reports every message it refuses, and the sequence number says which one it was. nft_apply() then leaves the refused ones
- * out and tries again, so that one bad element does not sink its neighbours; a deletion of what has expired (ENOENT) is no failure.
+ * A transaction is a netlink batch. Every message asks for an acknowledgement, and all of them are
+ * read: the kernel applies all or nothing, reports every message it refuses, and the sequence
+ * number says which one it was. nft_apply() then leaves the refused ones out and tries again, so
+ * that one bad element does not sink its neighbours; a deletion of what has expired (ENOENT) is no
+ * failure.
  *
- * Sizes: one message an element (about 250 bytes), at most a batch buffer of them per transaction; larger sets take several
- * transactions, each whole in itself. */
+ * Sizes: one message an element (about 250 bytes), at most a batch buffer of them per transaction;
+ * larger sets take several transactions, each whole in itself. */
 #include "agent/datapath/nft.h"
 
 #include <errno.h>
@@ -42,8 +44,8 @@ void batch_begin(struct nft *nft)
 struct nlmsghdr *batch_message(struct nft *nft, uint16_t type, uint16_t flags)
 {
 	nft->messages++;
-	return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(nft->batch), type, NFPROTO_INET, (uint16_t)(flags | NLM_F_ACK),
-		nft->sequence++);
+	return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(nft->batch), type, NFPROTO_INET,
+		(uint16_t)(flags | NLM_F_ACK), nft->sequence++);
 }
 
 void batch_next(struct nft *nft)
@@ -56,22 +58,26 @@ bool batch_has_room(const struct nft *nft)
 	return mnl_nlmsg_batch_size(nft->batch) < NFT_BATCH_BYTES - 16384;
 }
 
-/* Reads one datagram of acknowledgements. Returns how many messages were answered, -1 on failure. */
-static int read_acks(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum), void *arg, bool *ret_bad)
+/* Reads one datagram of acknowledgements. Returns how many messages were answered, -1 on failure.
+ */
+static int read_acks(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
+	void *arg, bool *ret_bad)
 {
 	ssize_t size = mnl_socket_recvfrom(nft->socket, nft->answer, NFT_ANSWER_BYTES);
 	int answered = 0;
 	if (size < 0)
 		return errno == EINTR ? 0 : -1;
 	int left = (int)size;
-	for (const struct nlmsghdr *message = (const struct nlmsghdr *)nft->answer; mnl_nlmsg_ok(message, left);
-		message = mnl_nlmsg_next(message, &left)) {
-		if (message->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(message) < sizeof(struct nlmsgerr))
+	for (const struct nlmsghdr *message = (const struct nlmsghdr *)nft->answer;
+		mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
+		if (message->nlmsg_type != NLMSG_ERROR ||
+			mnl_nlmsg_get_payload_len(message) < sizeof(struct nlmsgerr))
 			continue;
 		const struct nlmsgerr *error = mnl_nlmsg_get_payload(message);
 		uint32_t index = message->nlmsg_seq - nft->first_sequence;
 		if (index >= nft->messages) {
-			/* Of the batch's frame: the whole batch was refused (no permission, say). */
+			/* Of the batch's frame: the whole batch was refused (no permission, say).
+			 */
 			if (error->error == 0)
 				continue;
 			errno = -error->error;
@@ -86,42 +92,54 @@ static int read_acks(struct nft *nft, void (*refused)(void *arg, size_t index, i
 	return answered;
 }
 
-enum status batch_commit(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum), void *arg, struct error *err)
+enum status batch_commit(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
+	void *arg, struct error *err)
 {
 	bool bad = false;
 	size_t answered = 0;
 	nftnl_batch_end(mnl_nlmsg_batch_current(nft->batch), nft->sequence++);
 	mnl_nlmsg_batch_next(nft->batch);
-	ssize_t sent = mnl_socket_sendto(nft->socket, mnl_nlmsg_batch_head(nft->batch), mnl_nlmsg_batch_size(nft->batch));
+	ssize_t sent = mnl_socket_sendto(
+		nft->socket, mnl_nlmsg_batch_head(nft->batch), mnl_nlmsg_batch_size(nft->batch));
 	mnl_nlmsg_batch_stop(nft->batch);
 	nft->batch = NULL;
 	if (sent < 0)
-		return error_errno(err, STATUS_UNAVAILABLE, errno, "nftables: cannot send a transaction");
+		return error_errno(
+			err, STATUS_UNAVAILABLE, errno, "nftables: cannot send a transaction");
 	while (answered < nft->messages) {
 		int n = read_acks(nft, refused, arg, &bad);
 		if (n < 0)
-			return error_errno(err, STATUS_UNAVAILABLE, errno, "nftables: the kernel refused the transaction");
+			return error_errno(err, STATUS_UNAVAILABLE, errno,
+				"nftables: the kernel refused the transaction");
 		answered += (size_t)n;
 	}
-	return bad ? error_set(err, STATUS_ABORTED, "nftables: a part of the transaction was refused") : STATUS_OK;
+	return bad
+		? error_set(err, STATUS_ABORTED, "nftables: a part of the transaction was refused")
+		: STATUS_OK;
 }
 
-enum status nft_query(struct nft *nft, struct nlmsghdr *message, nft_dump_cb cb, void *arg, struct error *err)
+enum status nft_query(
+	struct nft *nft, struct nlmsghdr *message, nft_dump_cb cb, void *arg, struct error *err)
 {
 	uint32_t sequence = message->nlmsg_seq;
 	if (mnl_socket_sendto(nft->socket, message, message->nlmsg_len) < 0)
-		return error_errno(err, STATUS_UNAVAILABLE, errno, "nftables: cannot ask the kernel");
+		return error_errno(
+			err, STATUS_UNAVAILABLE, errno, "nftables: cannot ask the kernel");
 	for (;;) {
 		ssize_t size = mnl_socket_recvfrom(nft->socket, nft->answer, NFT_ANSWER_BYTES);
-		int rc = size < 0 ? -1 : mnl_cb_run(nft->answer, (size_t)size, sequence, nft_portid(nft), cb, arg);
+		int rc = size < 0
+			? -1
+			: mnl_cb_run(nft->answer, (size_t)size, sequence, nft_portid(nft), cb, arg);
 		if (rc == MNL_CB_STOP)
 			return STATUS_OK;
 		if (rc < 0 && errno == ENOENT)
 			return error_set(err, STATUS_NOT_FOUND, "nftables: not there");
 		if (rc < 0 && errno == EINTR)
-			return error_set(err, STATUS_ABORTED, "nftables: the ruleset changed during the dump");
+			return error_set(err, STATUS_ABORTED,
+				"nftables: the ruleset changed during the dump");
 		if (rc < 0)
-			return error_errno(err, STATUS_UNAVAILABLE, errno, "nftables: cannot read from the kernel");
+			return error_errno(err, STATUS_UNAVAILABLE, errno,
+				"nftables: cannot read from the kernel");
 	}
 }
 
@@ -137,7 +155,8 @@ static struct mnl_socket *open_socket(unsigned groups, struct error *err)
 	struct mnl_socket *socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
 	int size = SOCKET_BYTES;
 	if (!socket || mnl_socket_bind(socket, groups, MNL_SOCKET_AUTOPID) < 0) {
-		error_errno(err, STATUS_PERMISSION_DENIED, errno, "nftables: cannot open netlink: CAP_NET_ADMIN is needed");
+		error_errno(err, STATUS_PERMISSION_DENIED, errno,
+			"nftables: cannot open netlink: CAP_NET_ADMIN is needed");
 		if (socket)
 			mnl_socket_close(socket);
 		return NULL;
@@ -157,7 +176,8 @@ enum status nft_open(const struct nft_config *config, struct nft **ret_nft, stru
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	nft->config = *config;
 	snprintf(nft->table, sizeof nft->table, "%s", config->table);
-	nft->buffer = malloc(NFT_BATCH_BYTES * 2); /* libmnl lets the last message run past the limit */
+	nft->buffer =
+		malloc(NFT_BATCH_BYTES * 2); /* libmnl lets the last message run past the limit */
 	nft->answer = malloc(NFT_ANSWER_BYTES);
 	nft->sequence = 1;
 	if (!nft->buffer || !nft->answer) {
@@ -193,10 +213,10 @@ void nft_close(struct nft *nft)
 
 void nft_describe(const struct nft *nft, char text[static 128])
 {
-	snprintf(text, 128, NFT_SCHEMA " %s priority %d mark 0x%08x oneway 0x%08x", nft->config.enforce ? "enforce" : "overlay",
-		nft->config.priority, nft->config.mark, nft->config.mark_oneway);
+	snprintf(text, 128, NFT_SCHEMA " %s priority %d mark 0x%08x oneway 0x%08x",
+		nft->config.enforce ? "enforce" : "overlay", nft->config.priority, nft->config.mark,
+		nft->config.mark_oneway);
 }
-
 
 struct found_table {
 	const struct nft *nft;
@@ -221,7 +241,8 @@ static int on_table(const struct nlmsghdr *message, void *arg)
 	if (!table || nftnl_table_nlmsg_parse(message, table) < 0)
 		goto out;
 	const char *name = nftnl_table_get_str(table, NFTNL_TABLE_NAME);
-	if (!name || strcmp(name, found->nft->table) != 0 || nftnl_table_get_u32(table, NFTNL_TABLE_FAMILY) != NFPROTO_INET)
+	if (!name || strcmp(name, found->nft->table) != 0 ||
+		nftnl_table_get_u32(table, NFTNL_TABLE_FAMILY) != NFPROTO_INET)
 		goto out;
 	found->found = true;
 	const void *data = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &size);
@@ -239,7 +260,8 @@ static enum status find_table(struct nft *nft, struct found_table *ret_found, st
 {
 	char request[1024];
 	*ret_found = (struct found_table){.nft = nft};
-	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(request, NFT_MSG_GETTABLE, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
+	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
+		request, NFT_MSG_GETTABLE, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
 	return nft_query(nft, message, on_table, ret_found, err);
 }
 
@@ -255,8 +277,10 @@ static void note_refusal(void *arg, size_t index, int errnum)
 		*first = (struct first_refusal){errnum, index};
 }
 
-/* The table, and with it the doors that an older one held, so that nobody is shut out by an upgrade. */
-static enum status build(struct nft *nft, bool replace, struct held_door *held, size_t count, struct error *err)
+/* The table, and with it the doors that an older one held, so that nobody is shut out by an
+ * upgrade. */
+static enum status build(
+	struct nft *nft, bool replace, struct held_door *held, size_t count, struct error *err)
 {
 	struct first_refusal refusal = {0};
 	batch_begin(nft);
@@ -272,7 +296,8 @@ static enum status build(struct nft *nft, bool replace, struct held_door *held, 
 	enum status status = batch_commit(nft, note_refusal, &refusal, err);
 	if (refusal.errnum)
 		return error_errno(err, STATUS_UNAVAILABLE, refusal.errnum,
-			"nftables: the kernel refused message %zu of table inet %s (does it have nf_tables with ct, hash and limit?)",
+			"nftables: the kernel refused message %zu of table inet %s (does it have "
+			"nf_tables with ct, hash and limit?)",
 			refusal.index, nft->table);
 	return status;
 }
@@ -290,7 +315,8 @@ enum status nft_adopt(struct nft *nft, bool *ret_created, struct error *err)
 		return STATUS_OK;
 	}
 	if (found.found)
-		(void)nft_dump(nft, &held, &count, NULL); /* of another schema: then nothing can be carried over */
+		(void)nft_dump(nft, &held, &count,
+			NULL); /* of another schema: then nothing can be carried over */
 	status = build(nft, found.found, held, count, err);
 	free(held);
 	if (!status)
@@ -314,7 +340,8 @@ static int on_notification(const struct nlmsghdr *message, void *arg)
 {
 	struct watch *watch = arg;
 	uint16_t type = (uint16_t)(message->nlmsg_type & 0xff);
-	if (message->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES || message->nlmsg_pid == nft_portid(watch->nft))
+	if (message->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
+		message->nlmsg_pid == nft_portid(watch->nft))
 		return MNL_CB_OK;
 	switch (type) {
 	case NFT_MSG_DELTABLE:
@@ -368,13 +395,16 @@ static int on_chain(const struct nlmsghdr *message, void *arg)
 	const char *table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
 	const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
 	uint32_t family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
-	if (!table || !name || !nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM) || !nftnl_chain_is_set(chain, NFTNL_CHAIN_POLICY) ||
+	if (!table || !name || !nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM) ||
+		!nftnl_chain_is_set(chain, NFTNL_CHAIN_POLICY) ||
 		(family != NFPROTO_INET && family != NFPROTO_IPV4 && family != NFPROTO_IPV6) ||
 		nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM) != NF_INET_FORWARD ||
-		nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) != NF_DROP || strcmp(table, problems->nft->table) == 0)
+		nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) != NF_DROP ||
+		strcmp(table, problems->nft->table) == 0)
 		goto out;
 	int n = snprintf(problems->text + problems->used, problems->size - problems->used,
-		"%schain %s of table %s drops by policy in the forward hook: its drop wins over our accept: accept ct mark & 0x%x there",
+		"%schain %s of table %s drops by policy in the forward hook: its drop wins over "
+		"our accept: accept ct mark & 0x%x there",
 		problems->used ? "\n" : "", name, table, problems->nft->config.mark);
 	if (n > 0 && (size_t)n < problems->size - problems->used)
 		problems->used += (size_t)n;
@@ -393,6 +423,7 @@ void nft_find_problems(struct nft *nft, char *text, size_t size)
 	text[0] = '\0';
 	if (!nft->config.enforce)
 		return; /* overlay: the administrator's own chain decides, with our mark */
-	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(request, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NLM_F_DUMP, nft->sequence++);
+	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
+		request, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NLM_F_DUMP, nft->sequence++);
 	(void)nft_query(nft, message, on_chain, &problems, NULL);
 }

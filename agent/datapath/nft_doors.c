@@ -4,9 +4,9 @@
 #include <libnftnl/common.h>
 #include <libnftnl/expr.h>
 #include <libnftnl/set.h>
+#include <linux/in.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,8 @@ size_t nft_key(const struct door *door, uint8_t key[static NFT_KEY6_BYTES])
 	return 2 * size + 8;
 }
 
-/* ---- the kernel's jhash (include/linux/jhash.h, Bob Jenkins' lookup3), on bytes as the CPU loads them ---- */
+/* ---- the kernel's jhash (include/linux/jhash.h, Bob Jenkins' lookup3), on bytes as the CPU loads
+ * them ---- */
 
 static uint32_t rotate(uint32_t word, unsigned shift)
 {
@@ -115,12 +116,14 @@ static struct nftnl_set_elem *element_of(const struct door *door)
 
 static void add_limit(struct nftnl_set_elem *element, uint64_t uses)
 {
-	struct nftnl_expr *limit = nftnl_expr_alloc("limit"), *counter = nftnl_expr_alloc("counter");
+	struct nftnl_expr *limit = nftnl_expr_alloc("limit"),
+			  *counter = nftnl_expr_alloc("counter");
 	if (!limit || !counter)
 		abort();
 	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, uses ? 1 : UNLIMITED_RATE);
 	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_UNIT, uses ? WEEK_S : 1);
-	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_BURST, uses ? (uint32_t)uses : (uint32_t)UNLIMITED_RATE);
+	nftnl_expr_set_u32(
+		limit, NFTNL_EXPR_LIMIT_BURST, uses ? (uint32_t)uses : (uint32_t)UNLIMITED_RATE);
 	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
 	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_FLAGS, 0);
 	nftnl_set_elem_add_expr(element, limit);
@@ -131,11 +134,14 @@ void nft_build_add(struct nft *nft, const struct door *door)
 {
 	struct nftnl_set *set = set_of(nft, door);
 	struct nftnl_set_elem *element = element_of(door);
-	nftnl_set_elem_set(element, NFTNL_SET_ELEM_DATA, door->grant.bytes, sizeof door->grant.bytes);
-	nftnl_set_elem_set_u64(element, NFTNL_SET_ELEM_TIMEOUT, door->timeout_ms ? door->timeout_ms : 1);
+	nftnl_set_elem_set(
+		element, NFTNL_SET_ELEM_DATA, door->grant.bytes, sizeof door->grant.bytes);
+	nftnl_set_elem_set_u64(
+		element, NFTNL_SET_ELEM_TIMEOUT, door->timeout_ms ? door->timeout_ms : 1);
 	add_limit(element, door->uses);
 	nftnl_set_elem_add(set, element);
-	nftnl_set_elems_nlmsg_build_payload(batch_message(nft, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL), set);
+	nftnl_set_elems_nlmsg_build_payload(
+		batch_message(nft, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL), set);
 	batch_next(nft);
 	nftnl_set_free(set);
 }
@@ -156,7 +162,7 @@ struct attempt {
 	const struct door *add, *remove;
 	bool *skip_add, *skip_remove;
 	size_t *add_at, *remove_at; /* of each message: index into add or remove */
-	size_t removes;		    /* messages that are removals come first */
+	size_t removes; /* messages that are removals come first */
 	struct door_failure *failures;
 	size_t failure_count;
 };
@@ -165,7 +171,8 @@ static void refused(void *arg, size_t index, int errnum)
 {
 	struct attempt *attempt = arg;
 	if (index < attempt->removes) {
-		attempt->skip_remove[attempt->remove_at[index]] = true; /* gone already (ENOENT), or never there */
+		attempt->skip_remove[attempt->remove_at[index]] =
+			true; /* gone already (ENOENT), or never there */
 		return;
 	}
 	size_t at = attempt->add_at[index - attempt->removes];
@@ -174,10 +181,12 @@ static void refused(void *arg, size_t index, int errnum)
 	attempt->skip_add[at] = true;
 	struct door_failure *failure = &attempt->failures[attempt->failure_count++];
 	failure->grant = attempt->add[at].grant;
-	snprintf(failure->cause, sizeof failure->cause, "%s", errnum == EEXIST ? "another door has the same key" : strerror(errnum));
+	snprintf(failure->cause, sizeof failure->cause, "%s",
+		errnum == EEXIST ? "another door has the same key" : strerror(errnum));
 }
 
-static enum status try_apply(struct nft *nft, struct attempt *attempt, size_t add_count, size_t remove_count, struct error *err)
+static enum status try_apply(struct nft *nft, struct attempt *attempt, size_t add_count,
+	size_t remove_count, struct error *err)
 {
 	size_t adds = 0;
 	attempt->removes = 0;
@@ -204,8 +213,9 @@ static enum status try_apply(struct nft *nft, struct attempt *attempt, size_t ad
 
 #define TRANSACTION_DOORS 2000 /* of each kind: fits the batch buffer */
 
-static enum status apply_some(struct nft *nft, const struct door *add, size_t add_count, const struct door *remove, size_t remove_count,
-	struct door_failure *failures, size_t *failure_count, struct error *err)
+static enum status apply_some(struct nft *nft, const struct door *add, size_t add_count,
+	const struct door *remove, size_t remove_count, struct door_failure *failures,
+	size_t *failure_count, struct error *err)
 {
 	size_t total = add_count + remove_count;
 	bool *skip = calloc(total ? total : 1, sizeof *skip);
@@ -224,7 +234,8 @@ static enum status apply_some(struct nft *nft, const struct door *add, size_t ad
 		.remove_at = at + add_count,
 		.failures = failures,
 		.failure_count = *failure_count};
-	/* Each try that is refused leaves at least one message out; the kernel names all it dislikes, so few are needed. */
+	/* Each try that is refused leaves at least one message out; the kernel names all it
+	 * dislikes, so few are needed. */
 	for (size_t i = 0; i <= total && status == STATUS_ABORTED; i++)
 		status = try_apply(nft, &attempt, add_count, remove_count, err);
 	*failure_count = attempt.failure_count;
@@ -233,15 +244,20 @@ static enum status apply_some(struct nft *nft, const struct door *add, size_t ad
 	return status;
 }
 
-enum status nft_apply(struct nft *nft, const struct door *add, size_t add_count, const struct door *remove, size_t remove_count,
-	struct door_failure *failures, size_t *ret_failure_count, struct error *err)
+enum status nft_apply(struct nft *nft, const struct door *add, size_t add_count,
+	const struct door *remove, size_t remove_count, struct door_failure *failures,
+	size_t *ret_failure_count, struct error *err)
 {
 	size_t failure_count = 0;
 	enum status status = STATUS_OK;
 	while (!status && (add_count > 0 || remove_count > 0)) {
-		size_t removes = remove_count < TRANSACTION_DOORS ? remove_count : TRANSACTION_DOORS;
-		/* Additions may need the keys that removals free: they come once all removals are in. */
-		size_t adds = remove_count > removes ? 0 : add_count < TRANSACTION_DOORS ? add_count : TRANSACTION_DOORS;
+		size_t removes =
+			remove_count < TRANSACTION_DOORS ? remove_count : TRANSACTION_DOORS;
+		/* Additions may need the keys that removals free: they come once all removals are
+		 * in. */
+		size_t adds = remove_count > removes    ? 0
+			: add_count < TRANSACTION_DOORS ? add_count
+							: TRANSACTION_DOORS;
 		status = apply_some(nft, add, adds, remove, removes, failures, &failure_count, err);
 		add += adds;
 		add_count -= adds;
@@ -267,7 +283,8 @@ static int read_expression(struct nftnl_expr *expr, void *arg)
 	const char *name = nftnl_expr_get_str(expr, NFTNL_EXPR_NAME);
 	if (name && strcmp(name, "counter") == 0)
 		held->counter = nftnl_expr_get_u64(expr, NFTNL_EXPR_CTR_PACKETS);
-	else if (name && strcmp(name, "limit") == 0 && nftnl_expr_get_u64(expr, NFTNL_EXPR_LIMIT_RATE) == 1)
+	else if (name && strcmp(name, "limit") == 0 &&
+		nftnl_expr_get_u64(expr, NFTNL_EXPR_LIMIT_RATE) == 1)
 		held->door.uses = nftnl_expr_get_u32(expr, NFTNL_EXPR_LIMIT_BURST);
 	return 0;
 }
@@ -292,7 +309,8 @@ static int on_element(struct nftnl_set_elem *element, void *arg)
 	uint32_t key_size = 0, data_size = 0;
 	const uint8_t *key = nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &key_size);
 	const uint8_t *data = nftnl_set_elem_get(element, NFTNL_SET_ELEM_DATA, &data_size);
-	if (!key || !data || data_size != sizeof held.door.grant.bytes || !read_key(key, key_size, dump->ipv6, &held.door))
+	if (!key || !data || data_size != sizeof held.door.grant.bytes ||
+		!read_key(key, key_size, dump->ipv6, &held.door))
 		return 0;
 	memcpy(held.door.grant.bytes, data, data_size);
 	if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_EXPIRATION))
@@ -332,7 +350,8 @@ static enum status dump_map(struct nft *nft, uint32_t shard, struct dump *dump, 
 	nft_map_name(name, dump->ipv6, dump->oneway, shard);
 	nftnl_set_set_str(set, NFTNL_SET_TABLE, nft->table);
 	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
-	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(request, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
+	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
+		request, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
 	nftnl_set_elems_nlmsg_build_payload(message, set);
 	nftnl_set_free(set);
 	size_t before = dump->count;
@@ -344,7 +363,8 @@ static enum status dump_map(struct nft *nft, uint32_t shard, struct dump *dump, 
 	return status;
 }
 
-enum status nft_dump(struct nft *nft, struct held_door **ret_doors, size_t *ret_count, struct error *err)
+enum status nft_dump(
+	struct nft *nft, struct held_door **ret_doors, size_t *ret_count, struct error *err)
 {
 	struct dump dump = {0};
 	for (uint32_t i = 0; i < 4 * NFT_SHARDS; i++) {

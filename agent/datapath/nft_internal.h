@@ -19,8 +19,8 @@ struct nft {
 	char table[64];
 	struct mnl_socket *socket, *watch;
 	uint32_t sequence;
-	char *buffer;	 /* of the batch under way */
-	char *answer;	 /* what the kernel says */
+	char *buffer; /* of the batch under way */
+	char *answer; /* what the kernel says */
 	struct mnl_nlmsg_batch *batch;
 	uint32_t first_sequence;
 	size_t messages;
@@ -29,19 +29,22 @@ struct nft {
 #define NFT_BATCH_BYTES (2 * 1024 * 1024)
 #define NFT_ANSWER_BYTES (256 * 1024)
 
-/* A transaction: begin, any number of messages (payload built by the caller, then batch_next), commit. */
+/* A transaction: begin, any number of messages (payload built by the caller, then batch_next),
+ * commit. */
 void batch_begin(struct nft *nft);
 /* The header of the next message, to be filled; its index is what batch_commit's callback gets. */
 struct nlmsghdr *batch_message(struct nft *nft, uint16_t type, uint16_t flags);
 void batch_next(struct nft *nft);
 bool batch_has_room(const struct nft *nft);
-/* Sends all, reads every acknowledgement. `refused` is called for each message the kernel did not like (errnum > 0). OK: applied.
- * ABORTED: something was refused and nothing changed. */
-enum status batch_commit(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum), void *arg, struct error *err);
+/* Sends all, reads every acknowledgement. `refused` is called for each message the kernel did not
+ * like (errnum > 0). OK: applied. ABORTED: something was refused and nothing changed. */
+enum status batch_commit(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
+	void *arg, struct error *err);
 
 typedef int (*nft_dump_cb)(const struct nlmsghdr *message, void *arg);
 /* A dump or get; ENOENT is reported as NOT_FOUND. */
-enum status nft_query(struct nft *nft, struct nlmsghdr *message, nft_dump_cb cb, void *arg, struct error *err);
+enum status nft_query(
+	struct nft *nft, struct nlmsghdr *message, nft_dump_cb cb, void *arg, struct error *err);
 uint32_t nft_portid(const struct nft *nft);
 
 /* "c4_1f" */
@@ -51,7 +54,8 @@ size_t nft_key(const struct door *door, uint8_t key[static NFT_KEY6_BYTES]);
 /* What the comment of a table says that is as this configuration wants it. */
 void nft_describe(const struct nft *nft, char text[static 128]);
 
-/* nft_table.c: appends the whole table to the batch, after a deletion of the old one if `replace`. */
+/* nft_table.c: appends the whole table to the batch, after a deletion of the old one if `replace`.
+ */
 void nft_build_table(struct nft *nft, bool replace);
 /* nft_doors.c */
 void nft_build_add(struct nft *nft, const struct door *door);

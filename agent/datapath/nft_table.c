@@ -1,4 +1,5 @@
-/* The table's maps, chains and rules as libnftnl expressions. The words of nft.h stand above the code that builds them. */
+/* The table's maps, chains and rules as libnftnl expressions. The words of nft.h stand above the
+ * code that builds them. */
 #include <libmnl/libmnl.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/common.h>
@@ -7,10 +8,10 @@
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
 #include <libnftnl/udata.h>
+#include <linux/in.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/in.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,8 @@ enum { TYPE_INTEGER = 4, TYPE_IPV4 = 7, TYPE_IPV6 = 8, TYPE_PROTO = 12, TYPE_SER
 #define WEEK_S (7U * 86400)
 #define MAP_SIZE 131072 /* elements a shard may hold */
 
-/* ---- expressions: allocation failure leaves a hole that the kernel refuses, and the transaction with it ---- */
+/* ---- expressions: allocation failure leaves a hole that the kernel refuses, and the transaction
+ * with it ---- */
 
 static struct nftnl_expr *add(struct nftnl_rule *rule, const char *name)
 {
@@ -56,7 +58,8 @@ static void load_meta(struct nftnl_rule *rule, uint32_t key, uint32_t reg)
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_META_DREG, reg);
 }
 
-static void load_payload(struct nftnl_rule *rule, uint32_t base, uint32_t offset, uint32_t length, uint32_t reg)
+static void load_payload(
+	struct nftnl_rule *rule, uint32_t base, uint32_t offset, uint32_t length, uint32_t reg)
 {
 	struct nftnl_expr *expr = add(rule, "payload");
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_BASE, base);
@@ -76,7 +79,8 @@ static void bitwise(struct nftnl_rule *rule, uint32_t reg, uint32_t mask, uint32
 	nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_XOR, &flip, sizeof flip);
 }
 
-static void compare(struct nftnl_rule *rule, uint32_t reg, uint32_t op, const void *value, uint32_t size)
+static void compare(
+	struct nftnl_rule *rule, uint32_t reg, uint32_t op, const void *value, uint32_t size)
 {
 	struct nftnl_expr *expr = add(rule, "cmp");
 	nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_SREG, reg);
@@ -129,7 +133,8 @@ static void put_rule(struct nft *nft, struct nftnl_rule *rule, const char *chain
 	nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, nft->table);
 	nftnl_rule_set_str(rule, NFTNL_RULE_CHAIN, chain);
 	nftnl_rule_set_u32(rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
-	nftnl_rule_nlmsg_build_payload(batch_message(nft, NFT_MSG_NEWRULE, NLM_F_APPEND | NLM_F_CREATE), rule);
+	nftnl_rule_nlmsg_build_payload(
+		batch_message(nft, NFT_MSG_NEWRULE, NLM_F_APPEND | NLM_F_CREATE), rule);
 	batch_next(nft);
 	nftnl_rule_free(rule);
 }
@@ -153,7 +158,8 @@ static void put_chain(struct nft *nft, const char *name, bool is_base)
 		nftnl_chain_set_str(chain, NFTNL_CHAIN_TYPE, "filter");
 		nftnl_chain_set_u32(chain, NFTNL_CHAIN_HOOKNUM, NF_INET_FORWARD);
 		nftnl_chain_set_s32(chain, NFTNL_CHAIN_PRIO, nft->config.priority);
-		nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY, nft->config.enforce ? NF_DROP : NF_ACCEPT);
+		nftnl_chain_set_u32(
+			chain, NFTNL_CHAIN_POLICY, nft->config.enforce ? NF_DROP : NF_ACCEPT);
 	}
 	nftnl_chain_nlmsg_build_payload(batch_message(nft, NFT_MSG_NEWCHAIN, NLM_F_CREATE), chain);
 	batch_next(nft);
@@ -179,7 +185,8 @@ static void put_set(struct nft *nft, struct nftnl_set *set)
 	nftnl_set_free(set);
 }
 
-/* map c4_SHARD { type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv6_addr; flags timeout; limit ...; counter } */
+/* map c4_SHARD { type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv6_addr; flags timeout;
+ * limit ...; counter } */
 static void put_map(struct nft *nft, bool ipv6, bool oneway, uint32_t shard, uint32_t id)
 {
 	uint8_t fields[4] = {ipv6 ? 16 : 4, ipv6 ? 16 : 4, 1, 2};
@@ -187,14 +194,17 @@ static void put_map(struct nft *nft, bool ipv6, bool oneway, uint32_t shard, uin
 	char name[16];
 	nft_map_name(name, ipv6, oneway, shard);
 	struct nftnl_set *set = new_set(nft, name, id);
-	nftnl_set_set_u32(set, NFTNL_SET_FLAGS, NFT_SET_MAP | NFT_SET_TIMEOUT | NFT_SET_EXPR | NFT_SET_CONCAT);
-	nftnl_set_set_u32(set, NFTNL_SET_KEY_TYPE, (((((addr << 6) | addr) << 6) | TYPE_PROTO) << 6) | TYPE_SERVICE);
+	nftnl_set_set_u32(set, NFTNL_SET_FLAGS,
+		NFT_SET_MAP | NFT_SET_TIMEOUT | NFT_SET_EXPR | NFT_SET_CONCAT);
+	nftnl_set_set_u32(set, NFTNL_SET_KEY_TYPE,
+		(((((addr << 6) | addr) << 6) | TYPE_PROTO) << 6) | TYPE_SERVICE);
 	nftnl_set_set_u32(set, NFTNL_SET_KEY_LEN, ipv6 ? NFT_KEY6_BYTES : NFT_KEY4_BYTES);
 	nftnl_set_set_data(set, NFTNL_SET_DESC_CONCAT, fields, sizeof fields);
 	nftnl_set_set_u32(set, NFTNL_SET_DESC_SIZE, MAP_SIZE);
 	nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, TYPE_IPV6);
 	nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, 16);
-	struct nftnl_expr *limit = nftnl_expr_alloc("limit"), *counter = nftnl_expr_alloc("counter");
+	struct nftnl_expr *limit = nftnl_expr_alloc("limit"),
+			  *counter = nftnl_expr_alloc("counter");
 	if (!limit || !counter)
 		abort();
 	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, 1);
@@ -208,7 +218,8 @@ static void put_map(struct nft *nft, bool ipv6, bool oneway, uint32_t shard, uin
 }
 
 /* ct label set KEY map @MAP ct mark set ct mark | BITS accept */
-static void put_door_rule(struct nft *nft, const char *chain, bool ipv6, bool oneway, uint32_t shard, uint32_t set_id)
+static void put_door_rule(
+	struct nft *nft, const char *chain, bool ipv6, bool oneway, uint32_t shard, uint32_t set_id)
 {
 	struct nftnl_rule *rule = new_rule();
 	uint32_t bits = nft->config.mark | (oneway ? nft->config.mark_oneway : 0);
@@ -253,7 +264,8 @@ static void put_dispatch(struct nft *nft, bool ipv6, uint32_t id)
 		nftnl_set_elem_set_str(element, NFTNL_SET_ELEM_CHAIN, chain);
 		nftnl_set_elem_add(set, element);
 	}
-	nftnl_set_elems_nlmsg_build_payload(batch_message(nft, NFT_MSG_NEWSETELEM, NLM_F_CREATE), set);
+	nftnl_set_elems_nlmsg_build_payload(
+		batch_message(nft, NFT_MSG_NEWSETELEM, NLM_F_CREATE), set);
 	batch_next(nft);
 	nftnl_set_free(set);
 }
@@ -303,7 +315,8 @@ static void put_forward_rules(struct nft *nft)
 	match_state(rule, NF_CT_STATE_BIT(IP_CT_ESTABLISHED));
 	verdict(rule, NF_ACCEPT);
 	put_rule(nft, rule, "forward");
-	/* ct state related meta l4proto icmp (icmpv6) accept: errors of flows that are allowed, for path MTU discovery */
+	/* ct state related meta l4proto icmp (icmpv6) accept: errors of flows that are allowed, for
+	 * path MTU discovery */
 	for (int i = 0; i < 2; i++) {
 		rule = new_rule();
 		match_byte(rule, NFT_META_L4PROTO, i ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
@@ -326,10 +339,12 @@ static void put_table(struct nft *nft, uint16_t type, bool describe)
 		nft_describe(nft, comment);
 		if (!data || !nftnl_udata_put_strz(data, NFTNL_UDATA_TABLE_COMMENT, comment))
 			abort();
-		nftnl_table_set_data(table, NFTNL_TABLE_USERDATA, nftnl_udata_buf_data(data), nftnl_udata_buf_len(data));
+		nftnl_table_set_data(table, NFTNL_TABLE_USERDATA, nftnl_udata_buf_data(data),
+			nftnl_udata_buf_len(data));
 		nftnl_udata_buf_free(data);
 	}
-	nftnl_table_nlmsg_build_payload(batch_message(nft, type, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0), table);
+	nftnl_table_nlmsg_build_payload(
+		batch_message(nft, type, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0), table);
 	batch_next(nft);
 	nftnl_table_free(table);
 }

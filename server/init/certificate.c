@@ -1,4 +1,5 @@
-/* Written for the API that mbedTLS 2.28 (Debian 12) and 3.6 (Debian 13) share; where they differ, MBEDTLS_VERSION_MAJOR decides. */
+/* Written for the API that mbedTLS 2.28 (Debian 12) and 3.6 (Debian 13) share; where they differ,
+ * MBEDTLS_VERSION_MAJOR decides. */
 #include "server/init/certificate.h"
 
 #include <mbedtls/ctr_drbg.h>
@@ -91,7 +92,8 @@ static int parse_key(struct maker *maker, const char *pem)
 {
 	size_t size = strlen(pem) + 1;
 #if MBEDTLS_VERSION_MAJOR >= 3
-	return mbedtls_pk_parse_key(&maker->issuer_key, (const uint8_t *)pem, size, NULL, 0, mbedtls_ctr_drbg_random, &maker->random);
+	return mbedtls_pk_parse_key(&maker->issuer_key, (const uint8_t *)pem, size, NULL, 0,
+		mbedtls_ctr_drbg_random, &maker->random);
 #else
 	(void)maker;
 	return mbedtls_pk_parse_key(&maker->issuer_key, (const uint8_t *)pem, size, NULL, 0);
@@ -100,16 +102,19 @@ static int parse_key(struct maker *maker, const char *pem)
 
 static enum status begin(struct maker *maker, struct error *err)
 {
-	int rc = mbedtls_ctr_drbg_seed(&maker->random, mbedtls_entropy_func, &maker->entropy, (const uint8_t *)"postern", 7);
+	int rc = mbedtls_ctr_drbg_seed(&maker->random, mbedtls_entropy_func, &maker->entropy,
+		(const uint8_t *)"postern", 7);
 	if (rc == 0)
 		rc = mbedtls_pk_setup(&maker->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
 	if (rc == 0)
-		rc = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(maker->key), mbedtls_ctr_drbg_random, &maker->random);
+		rc = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(maker->key),
+			mbedtls_ctr_drbg_random, &maker->random);
 	return check(rc, "cannot make a key", err);
 }
 
-static enum status finish(struct maker *maker, const char *subject, const char *issuer, mbedtls_pk_context *issuer_key, bool is_ca,
-	struct certificate_pair *ret_pair, struct error *err)
+static enum status finish(struct maker *maker, const char *subject, const char *issuer,
+	mbedtls_pk_context *issuer_key, bool is_ca, struct certificate_pair *ret_pair,
+	struct error *err)
 {
 	char from[16], until[16];
 	time_t now = time(NULL);
@@ -127,19 +132,22 @@ static enum status finish(struct maker *maker, const char *subject, const char *
 	if (rc == 0)
 		rc = mbedtls_x509write_crt_set_validity(&maker->cert, from, until);
 	if (rc == 0)
-		rc = mbedtls_x509write_crt_set_basic_constraints(&maker->cert, is_ca, is_ca ? 0 : -1);
+		rc = mbedtls_x509write_crt_set_basic_constraints(
+			&maker->cert, is_ca, is_ca ? 0 : -1);
 	if (rc == 0)
 		rc = mbedtls_x509write_crt_set_key_usage(&maker->cert,
-			is_ca ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN : MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
+			is_ca ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
+			      : MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
 	if (rc == 0)
 		rc = mbedtls_x509write_crt_set_subject_key_identifier(&maker->cert);
 	if (rc == 0)
 		rc = mbedtls_x509write_crt_set_authority_key_identifier(&maker->cert);
 	if (rc == 0)
-		rc = mbedtls_x509write_crt_pem(&maker->cert, (uint8_t *)ret_pair->cert, sizeof ret_pair->cert, mbedtls_ctr_drbg_random,
-			&maker->random);
+		rc = mbedtls_x509write_crt_pem(&maker->cert, (uint8_t *)ret_pair->cert,
+			sizeof ret_pair->cert, mbedtls_ctr_drbg_random, &maker->random);
 	if (rc == 0)
-		rc = mbedtls_pk_write_key_pem(&maker->key, (uint8_t *)ret_pair->key, sizeof ret_pair->key);
+		rc = mbedtls_pk_write_key_pem(
+			&maker->key, (uint8_t *)ret_pair->key, sizeof ret_pair->key);
 	return check(rc, "cannot write it", err);
 }
 
@@ -149,7 +157,8 @@ enum status certificate_make_ca(struct certificate_pair *ret_ca, struct error *e
 	maker_init(&maker);
 	enum status status = begin(&maker, err);
 	if (!status)
-		status = finish(&maker, "CN=Postern CA", "CN=Postern CA", &maker.key, true, ret_ca, err);
+		status = finish(
+			&maker, "CN=Postern CA", "CN=Postern CA", &maker.key, true, ret_ca, err);
 	maker_fini(&maker);
 	return status;
 }
@@ -166,7 +175,8 @@ static bool add_name(uint8_t *der, size_t *size, uint8_t tag, const void *bytes,
 	return true;
 }
 
-static enum status set_names(struct maker *maker, const char *const *names, size_t count, struct error *err)
+static enum status set_names(
+	struct maker *maker, const char *const *names, size_t count, struct error *err)
 {
 	uint8_t list[SAN_MAX], der[SAN_MAX + 4];
 	size_t size = 0, header = 0;
@@ -176,7 +186,8 @@ static enum status set_names(struct maker *maker, const char *const *names, size
 		if (fits && addr_parse(names[i], &addr))
 			fits = add_name(list, &size, TAG_IP, addr.bytes, addr_length(&addr));
 		if (!fits)
-			return error_set(err, STATUS_INVALID_ARGUMENT, "--name %.80s: too long, or too many names", names[i]);
+			return error_set(err, STATUS_INVALID_ARGUMENT,
+				"--name %.80s: too long, or too many names", names[i]);
 	}
 	der[header++] = 0x30; /* SEQUENCE */
 	if (size > 255) {
@@ -187,25 +198,28 @@ static enum status set_names(struct maker *maker, const char *const *names, size
 	}
 	der[header++] = (uint8_t)size;
 	memcpy(der + header, list, size);
-	int rc = mbedtls_x509write_crt_set_extension(&maker->cert, MBEDTLS_OID_SUBJECT_ALT_NAME, MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME),
-		0, der, header + size);
+	int rc = mbedtls_x509write_crt_set_extension(&maker->cert, MBEDTLS_OID_SUBJECT_ALT_NAME,
+		MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME), 0, der, header + size);
 	return check(rc, "cannot set its names", err);
 }
 
-enum status certificate_make_server(const struct certificate_pair *ca, const char *const *names, size_t name_count,
-	struct certificate_pair *ret_server, struct error *err)
+enum status certificate_make_server(const struct certificate_pair *ca, const char *const *names,
+	size_t name_count, struct certificate_pair *ret_server, struct error *err)
 {
 	struct maker maker;
 	maker_init(&maker);
 	enum status status = begin(&maker, err);
 	if (!status)
-		status = check(mbedtls_x509_crt_parse(&maker.issuer, (const uint8_t *)ca->cert, strlen(ca->cert) + 1), "the CA", err);
+		status = check(mbedtls_x509_crt_parse(&maker.issuer, (const uint8_t *)ca->cert,
+				       strlen(ca->cert) + 1),
+			"the CA", err);
 	if (!status)
 		status = check(parse_key(&maker, ca->key), "the CA's key", err);
 	if (!status)
 		status = set_names(&maker, names, name_count, err);
 	if (!status)
-		status = finish(&maker, "CN=posternd", "CN=Postern CA", &maker.issuer_key, false, ret_server, err);
+		status = finish(&maker, "CN=posternd", "CN=Postern CA", &maker.issuer_key, false,
+			ret_server, err);
 	maker_fini(&maker);
 	return status;
 }

@@ -90,11 +90,13 @@ void entry_to_wire(const struct entry *entry, struct entry_wire *ret_wire)
 
 /* ---- body ---- */
 
-enum status entry_encode(const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err)
+enum status entry_encode(
+	const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err)
 {
 	struct entry_wire wire;
 	if (entry->context_size > ENTRY_CONTEXT_MAX)
-		return error_set(err, STATUS_INVALID_ARGUMENT, "context of %zu bytes: at most %d", entry->context_size, ENTRY_CONTEXT_MAX);
+		return error_set(err, STATUS_INVALID_ARGUMENT, "context of %zu bytes: at most %d",
+			entry->context_size, ENTRY_CONTEXT_MAX);
 	entry_to_wire(entry, &wire);
 	wire.message.sequence = 0;
 	wire.message.hash.len = 0;
@@ -146,17 +148,20 @@ bool flow_from_wire(const Postern__V1__Flow *message, struct flow *ret_flow)
 static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 {
 	bool fits = read_text(entry->actor, sizeof entry->actor, message->actor) &&
-		    read_text(entry->gateway, sizeof entry->gateway, message->gateway) &&
-		    read_text(entry->filter, sizeof entry->filter, message->filter) &&
-		    read_text(entry->protocol, sizeof entry->protocol, message->protocol) &&
-		    read_text(entry->rule, sizeof entry->rule, message->rule) &&
-		    read_text(entry->detail, sizeof entry->detail, message->detail);
+		read_text(entry->gateway, sizeof entry->gateway, message->gateway) &&
+		read_text(entry->filter, sizeof entry->filter, message->filter) &&
+		read_text(entry->protocol, sizeof entry->protocol, message->protocol) &&
+		read_text(entry->rule, sizeof entry->rule, message->rule) &&
+		read_text(entry->detail, sizeof entry->detail, message->detail);
 	struct endpoint client = {0};
-	if (!fits || !read_id(&entry->session, message->session) || !read_id(&entry->grant, message->grant) ||
-		!read_id(&entry->request_id, message->request_id) || !read_endpoint(&client, message->client, 0) ||
+	if (!fits || !read_id(&entry->session, message->session) ||
+		!read_id(&entry->grant, message->grant) ||
+		!read_id(&entry->request_id, message->request_id) ||
+		!read_endpoint(&client, message->client, 0) ||
 		!read_endpoint(&entry->remote, message->remote, message->remote_port) ||
 		!read_endpoint(&entry->external, message->external, message->external_port) ||
-		message->context.len > ENTRY_CONTEXT_MAX || (message->flow && !flow_from_wire(message->flow, &entry->flow)))
+		message->context.len > ENTRY_CONTEXT_MAX ||
+		(message->flow && !flow_from_wire(message->flow, &entry->flow)))
 		return false;
 	entry->client = client.addr;
 	entry->time_us = message->time_us;
@@ -171,7 +176,8 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 	return true;
 }
 
-enum status entry_decode(const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err)
+enum status entry_decode(
+	const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err)
 {
 	struct entry entry = {0};
 	Postern__V1__Entry *message = postern__v1__entry__unpack(NULL, size, body);
@@ -204,8 +210,8 @@ void entry_fini(struct entry *entry)
 	entry->context_size = 0;
 }
 
-void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence, const uint8_t *body, size_t size,
-	uint8_t ret_hash[static ENTRY_HASH_SIZE])
+void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence,
+	const uint8_t *body, size_t size, uint8_t ret_hash[static ENTRY_HASH_SIZE])
 {
 	crypto_generichash_state state;
 	uint8_t number[8];
@@ -221,26 +227,46 @@ void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequenc
 const char *entry_kind_name(enum entry_kind kind)
 {
 	switch (kind) {
-	case ENTRY_SERVER_STARTED: return "server-started";
-	case ENTRY_SERVER_STOPPED: return "server-stopped";
-	case ENTRY_GATEWAY_ADDED: return "gateway-added";
-	case ENTRY_GATEWAY_JOINED: return "gateway-joined";
-	case ENTRY_GATEWAY_LOST: return "gateway-lost";
-	case ENTRY_GATEWAY_REBOOTED: return "gateway-rebooted";
-	case ENTRY_TABLE_REBUILT: return "table-rebuilt";
-	case ENTRY_EVENTS_OVERRUN: return "events-overrun";
-	case ENTRY_PRINCIPAL_ADDED: return "principal-added";
-	case ENTRY_PROTOCOL_REGISTERED: return "protocol-registered";
-	case ENTRY_RULE_ADDED: return "rule-added";
-	case ENTRY_SESSION_OPENED: return "session-opened";
-	case ENTRY_SESSION_CLOSED: return "session-closed";
-	case ENTRY_GRANTED: return "granted";
-	case ENTRY_DENIED: return "denied";
-	case ENTRY_INSTALLED: return "installed";
-	case ENTRY_ESTABLISHED: return "established";
-	case ENTRY_CLOSED: return "closed";
-	case ENTRY_ENDED: return "ended";
-	case ENTRY_USES_RECOVERED: return "uses-recovered";
+	case ENTRY_SERVER_STARTED:
+		return "server-started";
+	case ENTRY_SERVER_STOPPED:
+		return "server-stopped";
+	case ENTRY_GATEWAY_ADDED:
+		return "gateway-added";
+	case ENTRY_GATEWAY_JOINED:
+		return "gateway-joined";
+	case ENTRY_GATEWAY_LOST:
+		return "gateway-lost";
+	case ENTRY_GATEWAY_REBOOTED:
+		return "gateway-rebooted";
+	case ENTRY_TABLE_REBUILT:
+		return "table-rebuilt";
+	case ENTRY_EVENTS_OVERRUN:
+		return "events-overrun";
+	case ENTRY_PRINCIPAL_ADDED:
+		return "principal-added";
+	case ENTRY_PROTOCOL_REGISTERED:
+		return "protocol-registered";
+	case ENTRY_RULE_ADDED:
+		return "rule-added";
+	case ENTRY_SESSION_OPENED:
+		return "session-opened";
+	case ENTRY_SESSION_CLOSED:
+		return "session-closed";
+	case ENTRY_GRANTED:
+		return "granted";
+	case ENTRY_DENIED:
+		return "denied";
+	case ENTRY_INSTALLED:
+		return "installed";
+	case ENTRY_ESTABLISHED:
+		return "established";
+	case ENTRY_CLOSED:
+		return "closed";
+	case ENTRY_ENDED:
+		return "ended";
+	case ENTRY_USES_RECOVERED:
+		return "uses-recovered";
 	}
 	return "unknown";
 }

@@ -6,13 +6,15 @@
 
 #include "server/store/sqlite.h"
 
-#define TIME_SLACK_US 3600000000LL /* the wall clock may have been set back by an hour between two entries */
+#define TIME_SLACK_US                                                                              \
+	3600000000LL /* the wall clock may have been set back by an hour between two entries */
 #define VERIFY_ENTRIES 2000
 #define SQL_MAX 1024
 
 /* ---- pages of the journal ---- */
 
-static enum status time_at(struct sqlite3 *db, struct sqlite3_stmt *stmt, uint64_t sequence, int64_t *ret_time, struct error *err)
+static enum status time_at(struct sqlite3 *db, struct sqlite3_stmt *stmt, uint64_t sequence,
+	int64_t *ret_time, struct error *err)
 {
 	enum status status;
 	bind_int(stmt, 1, (int64_t)sequence);
@@ -22,9 +24,10 @@ static enum status time_at(struct sqlite3 *db, struct sqlite3_stmt *stmt, uint64
 	return status;
 }
 
-/* A sequence behind which every entry of `since_us` or later lies: bisection, because entries are in order of time but for
- * steps of the clock. */
-static enum status bisect(struct sqlite3 *db, int64_t since_us, uint64_t *ret_after, struct error *err)
+/* A sequence behind which every entry of `since_us` or later lies: bisection, because entries are
+ * in order of time but for steps of the clock. */
+static enum status bisect(
+	struct sqlite3 *db, int64_t since_us, uint64_t *ret_after, struct error *err)
 {
 	struct sqlite3_stmt *stmt = NULL;
 	uint64_t low = 0, high = 0;
@@ -36,7 +39,10 @@ static enum status bisect(struct sqlite3 *db, int64_t since_us, uint64_t *ret_af
 	db_finalize(stmt);
 	stmt = NULL;
 	if (!status)
-		status = db_prepare(db, "SELECT time_us FROM journal WHERE sequence >= ?1 ORDER BY sequence LIMIT 1", &stmt, err);
+		status = db_prepare(db,
+			"SELECT time_us FROM journal WHERE sequence >= ?1 ORDER BY sequence LIMIT "
+			"1",
+			&stmt, err);
 	while (!status && low < high) {
 		uint64_t middle = low + (high - low) / 2;
 		int64_t time = INT64_MAX;
@@ -59,13 +65,15 @@ struct condition {
 
 static void where(struct condition *condition, const char *sql)
 {
-	int n = snprintf(condition->sql + condition->length, sizeof condition->sql - condition->length, " AND %s", sql);
+	int n = snprintf(condition->sql + condition->length,
+		sizeof condition->sql - condition->length, " AND %s", sql);
 	condition->length += (size_t)n;
 }
 
 static void page_sql(const struct store_query *query, struct condition *sql)
 {
-	sql->length = (size_t)snprintf(sql->sql, sizeof sql->sql, "SELECT sequence, hash, body FROM journal WHERE sequence > ?1");
+	sql->length = (size_t)snprintf(sql->sql, sizeof sql->sql,
+		"SELECT sequence, hash, body FROM journal WHERE sequence > ?1");
 	if (query->since_us)
 		where(sql, "time_us >= ?2");
 	if (query->until_us)
@@ -86,10 +94,12 @@ static void page_sql(const struct store_query *query, struct condition *sql)
 		where(sql, "remote = ?9");
 	if (query->kinds)
 		where(sql, "(?10 >> kind) & 1");
-	snprintf(sql->sql + sql->length, sizeof sql->sql - sql->length, " ORDER BY sequence LIMIT ?11");
+	snprintf(sql->sql + sql->length, sizeof sql->sql - sql->length,
+		" ORDER BY sequence LIMIT ?11");
 }
 
-static void bind_query(struct sqlite3_stmt *stmt, const struct store_query *query, uint64_t after, uint32_t limit)
+static void bind_query(
+	struct sqlite3_stmt *stmt, const struct store_query *query, uint64_t after, uint32_t limit)
 {
 	bind_int(stmt, 1, (int64_t)after);
 	bind_int(stmt, 2, query->since_us);
@@ -117,7 +127,8 @@ static enum status row_entry(struct sqlite3_stmt *stmt, struct entry *ret_entry,
 	const uint8_t *hash = column_blob(stmt, 1, &hash_size);
 	const uint8_t *body = column_blob(stmt, 2, &body_size);
 	if (entry_decode(body, body_size, ret_entry, err))
-		return error_set(err, STATUS_DATA_LOSS, "journal entry %lld cannot be read: run `postern audit verify`",
+		return error_set(err, STATUS_DATA_LOSS,
+			"journal entry %lld cannot be read: run `postern audit verify`",
 			(long long)column_int(stmt, 0));
 	ret_entry->sequence = (uint64_t)column_int(stmt, 0);
 	if (hash_size == sizeof ret_entry->hash)
@@ -136,12 +147,14 @@ static enum status newest(struct sqlite3 *db, uint64_t *ret_sequence, struct err
 	return status;
 }
 
-enum status read_page(struct sqlite3 *db, const struct store_query *query, struct page *ret_page, struct error *err)
+enum status read_page(struct sqlite3 *db, const struct store_query *query, struct page *ret_page,
+	struct error *err)
 {
 	struct sqlite3_stmt *stmt = NULL;
 	struct condition sql;
 	uint64_t after = query->after, from = 0, head = 0;
-	uint32_t limit = query->limit && query->limit < STORE_PAGE_MAX ? query->limit : STORE_PAGE_MAX;
+	uint32_t limit =
+		query->limit && query->limit < STORE_PAGE_MAX ? query->limit : STORE_PAGE_MAX;
 	enum status status = db_exec(db, "BEGIN", err); /* one snapshot for all statements */
 	if (status)
 		return status;
@@ -175,11 +188,14 @@ enum status read_page(struct sqlite3 *db, const struct store_query *query, struc
 
 /* ---- grants ---- */
 
-#define GRANT_COLUMNS                                                                                                            \
-	"id, request_id, session, gateway, filter, protocol, rule, client, remote, external, transport, flags, notify, state, "   \
-	"reason, lifetime_ms, max_connections, connections, created_us, expires_us, ended_us, context"
+#define GRANT_COLUMNS                                                                              \
+	"id, request_id, session, gateway, filter, protocol, rule, client, remote, external, "     \
+	"transport, flags, notify, state, "                                                        \
+	"reason, lifetime_ms, max_connections, connections, created_us, expires_us, ended_us, "    \
+	"context"
 
-static enum status row_grant(struct sqlite3_stmt *stmt, struct grant_record *ret_grant, struct error *err)
+static enum status row_grant(
+	struct sqlite3_stmt *stmt, struct grant_record *ret_grant, struct error *err)
 {
 	struct grant_record *grant = ret_grant;
 	size_t size;
@@ -218,7 +234,8 @@ static enum status row_grant(struct sqlite3_stmt *stmt, struct grant_record *ret
 
 static void grants_sql(const struct store_grant_query *query, struct condition *sql)
 {
-	sql->length = (size_t)snprintf(sql->sql, sizeof sql->sql, "SELECT " GRANT_COLUMNS " FROM grants WHERE 1");
+	sql->length = (size_t)snprintf(
+		sql->sql, sizeof sql->sql, "SELECT " GRANT_COLUMNS " FROM grants WHERE 1");
 	if (!id_is_zero(&query->id))
 		where(sql, "id = ?1");
 	if (!id_is_zero(&query->request_id))
@@ -233,7 +250,8 @@ static void grants_sql(const struct store_grant_query *query, struct condition *
 		where(sql, "client = ?6");
 	if (!id_is_zero(&query->session))
 		where(sql, "session = ?7");
-	snprintf(sql->sql + sql->length, sizeof sql->sql - sql->length, " ORDER BY id DESC LIMIT ?8");
+	snprintf(sql->sql + sql->length, sizeof sql->sql - sql->length,
+		" ORDER BY id DESC LIMIT ?8");
 }
 
 void grant_page_fini(struct grant_page *page)
@@ -243,11 +261,13 @@ void grant_page_fini(struct grant_page *page)
 	page->count = 0;
 }
 
-enum status read_grants(struct sqlite3 *db, const struct store_grant_query *query, struct grant_page *ret_page, struct error *err)
+enum status read_grants(struct sqlite3 *db, const struct store_grant_query *query,
+	struct grant_page *ret_page, struct error *err)
 {
 	struct sqlite3_stmt *stmt = NULL;
 	struct condition sql;
-	uint32_t limit = query->limit && query->limit < STORE_PAGE_MAX ? query->limit : STORE_PAGE_MAX;
+	uint32_t limit =
+		query->limit && query->limit < STORE_PAGE_MAX ? query->limit : STORE_PAGE_MAX;
 	grants_sql(query, &sql);
 	enum status status = db_prepare(db, sql.sql, &stmt, err);
 	ret_page->count = 0;
@@ -274,10 +294,11 @@ enum status read_grants(struct sqlite3 *db, const struct store_grant_query *quer
 
 /* ---- what is live ---- */
 
-typedef enum status (*row_cb)(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err);
+typedef enum status (*row_cb)(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err);
 
-static enum status each(struct sqlite3 *db, const char *sql, int64_t parameter, row_cb row, const struct store_visitor *visitor,
-	struct error *err)
+static enum status each(struct sqlite3 *db, const char *sql, int64_t parameter, row_cb row,
+	const struct store_visitor *visitor, struct error *err)
 {
 	struct sqlite3_stmt *stmt = NULL;
 	enum status status = db_prepare(db, sql, &stmt, err);
@@ -290,7 +311,8 @@ static enum status each(struct sqlite3 *db, const char *sql, int64_t parameter, 
 	return status;
 }
 
-static enum status load_gateway(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_gateway(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct gateway_record gateway = {0};
 	(void)err;
@@ -305,7 +327,8 @@ static enum status load_gateway(struct sqlite3_stmt *stmt, const struct store_vi
 	return STATUS_OK;
 }
 
-static enum status load_principal(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_principal(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct principal_record principal = {0};
 	size_t size;
@@ -313,7 +336,8 @@ static enum status load_principal(struct sqlite3_stmt *stmt, const struct store_
 	principal.role = (uint8_t)column_int(stmt, 1);
 	const uint8_t *hash = column_blob(stmt, 2, &size);
 	if (size != sizeof principal.token_hash)
-		return error_set(err, STATUS_DATA_LOSS, "principal %s: its token's hash is damaged", principal.name);
+		return error_set(err, STATUS_DATA_LOSS, "principal %s: its token's hash is damaged",
+			principal.name);
 	memcpy(principal.token_hash, hash, size);
 	column_copy(stmt, 3, principal.gateway, sizeof principal.gateway);
 	column_copy(stmt, 4, principal.gateways, sizeof principal.gateways);
@@ -323,7 +347,8 @@ static enum status load_principal(struct sqlite3_stmt *stmt, const struct store_
 	return STATUS_OK;
 }
 
-static enum status load_protocol(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_protocol(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct protocol_record protocol = {0};
 	(void)err;
@@ -331,9 +356,12 @@ static enum status load_protocol(struct sqlite3_stmt *stmt, const struct store_v
 	column_copy(stmt, 1, protocol.name, sizeof protocol.name);
 	protocol.transport = (uint8_t)column_int(stmt, 2);
 	const char *ports = column_text(stmt, 3);
-	while (*ports && protocol.primary_port_count < sizeof protocol.primary_ports / sizeof *protocol.primary_ports) {
+	while (*ports &&
+		protocol.primary_port_count <
+			sizeof protocol.primary_ports / sizeof *protocol.primary_ports) {
 		char *end;
-		protocol.primary_ports[protocol.primary_port_count++] = (uint16_t)strtoul(ports, &end, 10);
+		protocol.primary_ports[protocol.primary_port_count++] =
+			(uint16_t)strtoul(ports, &end, 10);
 		ports = *end == ',' ? end + 1 : "";
 	}
 	column_copy(stmt, 4, protocol.owner, sizeof protocol.owner);
@@ -341,7 +369,8 @@ static enum status load_protocol(struct sqlite3_stmt *stmt, const struct store_v
 	return STATUS_OK;
 }
 
-static enum status load_rule(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_rule(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct rule_record rule = {0};
 	(void)err;
@@ -353,7 +382,8 @@ static enum status load_rule(struct sqlite3_stmt *stmt, const struct store_visit
 	return STATUS_OK;
 }
 
-static enum status load_session(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_session(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct session_record session = {0};
 	(void)err;
@@ -373,7 +403,8 @@ static enum status load_session(struct sqlite3_stmt *stmt, const struct store_vi
 	return STATUS_OK;
 }
 
-static enum status load_grant(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_grant(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct grant_record grant;
 	enum status status = row_grant(stmt, &grant, err);
@@ -384,7 +415,8 @@ static enum status load_grant(struct sqlite3_stmt *stmt, const struct store_visi
 	return STATUS_OK;
 }
 
-static enum status load_flow(struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+static enum status load_flow(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
 	struct flow_record flow = {0};
 	(void)err;
@@ -401,26 +433,47 @@ static enum status load_flow(struct sqlite3_stmt *stmt, const struct store_visit
 	return STATUS_OK;
 }
 
-enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor, int64_t flows_after_us, struct error *err)
+enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
+	int64_t flows_after_us, struct error *err)
 {
 	const struct {
 		bool wanted;
 		const char *sql;
 		row_cb row;
 	} tables[] = {
-		{visitor->gateway, "SELECT name, labels, added_us, boot_id, instance, last_report, joined_us FROM gateways", load_gateway},
-		{visitor->principal, "SELECT name, role, token_hash, gateway, gateways, max_grants, added_us FROM principals",
+		{visitor->gateway,
+			"SELECT name, labels, added_us, boot_id, instance, last_report, joined_us "
+			"FROM gateways",
+			load_gateway},
+		{visitor->principal,
+			"SELECT name, role, token_hash, gateway, gateways, max_grants, added_us "
+			"FROM principals",
 			load_principal},
-		{visitor->protocol, "SELECT guid, name, transport, primary_ports, owner FROM protocols", load_protocol},
+		{visitor->protocol,
+			"SELECT guid, name, transport, primary_ports, owner FROM protocols",
+			load_protocol},
 		{visitor->rule, "SELECT name, type, deny, protocol FROM rules", load_rule},
-		{visitor->session, "SELECT id, gateway, filter, user, protocol, client, primary_client, primary_remote, "
-				   "primary_transport, idle_limit_ms, opened_us, closed_us FROM sessions WHERE closed_us = 0", load_session},
-		{visitor->grant, "SELECT " GRANT_COLUMNS " FROM grants WHERE state < 3 OR id IN (SELECT grant_id FROM flows WHERE closed_us = 0) ORDER BY id", load_grant},
-		{visitor->flow, "SELECT grant_id, flow, gateway, boot_id, client, remote, transport, opened_us, closed_us FROM flows "
-				"WHERE closed_us = 0 OR closed_us > ?1", load_flow},
+		{visitor->session,
+			"SELECT id, gateway, filter, user, protocol, client, primary_client, "
+			"primary_remote, "
+			"primary_transport, idle_limit_ms, opened_us, closed_us FROM sessions "
+			"WHERE closed_us = 0",
+			load_session},
+		{visitor->grant,
+			"SELECT " GRANT_COLUMNS
+			" FROM grants WHERE state < 3 OR id IN (SELECT grant_id FROM flows WHERE "
+			"closed_us = 0) ORDER BY id",
+			load_grant},
+		{visitor->flow,
+			"SELECT grant_id, flow, gateway, boot_id, client, remote, transport, "
+			"opened_us, closed_us FROM flows "
+			"WHERE closed_us = 0 OR closed_us > ?1",
+			load_flow},
 	};
 	for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-		enum status status = tables[i].wanted ? each(db, tables[i].sql, flows_after_us, tables[i].row, visitor, err) : STATUS_OK;
+		enum status status = tables[i].wanted
+			? each(db, tables[i].sql, flows_after_us, tables[i].row, visitor, err)
+			: STATUS_OK;
 		if (status)
 			return status;
 	}
@@ -439,7 +492,8 @@ static void fault(struct verify_walk *walk, uint64_t sequence, const char *text)
 
 static bool same_text(struct sqlite3_stmt *stmt, int at, const char *text)
 {
-	return strcmp(column_text(stmt, at), text) == 0 && column_is_null(stmt, at) == (text[0] == '\0');
+	return strcmp(column_text(stmt, at), text) == 0 &&
+		column_is_null(stmt, at) == (text[0] == '\0');
 }
 
 static bool same_id(struct sqlite3_stmt *stmt, int at, const struct id *id)
@@ -484,8 +538,8 @@ static void verify_row(struct sqlite3_stmt *stmt, struct verify_walk *walk)
 	struct entry entry;
 	char text[160];
 	if (sequence != walk->sequence + 1) {
-		snprintf(text, sizeof text, "missing: entry %llu is followed by %llu", (unsigned long long)walk->sequence,
-			(unsigned long long)sequence);
+		snprintf(text, sizeof text, "missing: entry %llu is followed by %llu",
+			(unsigned long long)walk->sequence, (unsigned long long)sequence);
 		fault(walk, walk->sequence + 1, text);
 		return;
 	}
@@ -503,12 +557,15 @@ static void verify_row(struct sqlite3_stmt *stmt, struct verify_walk *walk)
 	const char *column = differing_column(stmt, &entry);
 	entry_fini(&entry);
 	if (column) {
-		snprintf(text, sizeof text, "changed: column %s differs from the hashed body", column);
+		snprintf(text, sizeof text, "changed: column %s differs from the hashed body",
+			column);
 		fault(walk, sequence, text);
 		return;
 	}
-	if (sequence == walk->known_sequence && memcmp(expected, walk->known_hash, sizeof expected) != 0) {
-		fault(walk, sequence, "known head not found: the entry of this sequence has another hash");
+	if (sequence == walk->known_sequence &&
+		memcmp(expected, walk->known_hash, sizeof expected) != 0) {
+		fault(walk, sequence,
+			"known head not found: the entry of this sequence has another hash");
 		return;
 	}
 	walk->sequence = sequence;
@@ -521,7 +578,8 @@ enum status verify_step(struct sqlite3 *db, struct verify_walk *walk, struct err
 	struct sqlite3_stmt *stmt = NULL;
 	unsigned rows = 0;
 	enum status status = db_prepare(db,
-		"SELECT sequence, hash, body, time_us, kind, gateway, filter, session, grant_id, client, remote, notify FROM journal "
+		"SELECT sequence, hash, body, time_us, kind, gateway, filter, session, grant_id, "
+		"client, remote, notify FROM journal "
 		"WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
 		&stmt, err);
 	if (status)
@@ -535,7 +593,8 @@ enum status verify_step(struct sqlite3 *db, struct verify_walk *walk, struct err
 	if (!status && !walk->done && rows < VERIFY_ENTRIES) {
 		walk->done = true;
 		if (walk->known_sequence > walk->sequence)
-			fault(walk, walk->sequence + 1, "known head not found: the journal ends before it");
+			fault(walk, walk->sequence + 1,
+				"known head not found: the journal ends before it");
 	}
 	walk->result.head_sequence = walk->sequence;
 	memcpy(walk->result.head_hash, walk->hash, sizeof walk->hash);

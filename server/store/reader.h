@@ -1,4 +1,5 @@
-/* Reads of the database as plain functions on one connection; the store runs them on its reader threads. Internal. */
+/* Reads of the database as plain functions on one connection; the store runs them on its reader
+ * threads. Internal. */
 #ifndef POSTERN_SERVER_STORE_READER_H
 #define POSTERN_SERVER_STORE_READER_H
 
@@ -14,17 +15,20 @@ struct page {
 	bool at_end;
 };
 /* The page's entries are freed with page_fini. */
-enum status read_page(struct sqlite3 *db, const struct store_query *query, struct page *ret_page, struct error *err);
+enum status read_page(struct sqlite3 *db, const struct store_query *query, struct page *ret_page,
+	struct error *err);
 void page_fini(struct page *page);
 
 struct grant_page {
 	struct grant_record grants[STORE_PAGE_MAX];
 	size_t count;
 };
-enum status read_grants(struct sqlite3 *db, const struct store_grant_query *query, struct grant_page *ret_page, struct error *err);
+enum status read_grants(struct sqlite3 *db, const struct store_grant_query *query,
+	struct grant_page *ret_page, struct error *err);
 void grant_page_fini(struct grant_page *page);
 
-enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor, int64_t flows_after_us, struct error *err);
+enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
+	int64_t flows_after_us, struct error *err);
 
 /* One bounded step of a walk over the chain; `done` is set at its end or at the first fault. */
 struct verify_walk {

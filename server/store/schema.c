@@ -27,8 +27,9 @@ enum status schema_migrate(struct sqlite3 *db, const char *path, struct error *e
 		return status;
 	if (now > migration_count)
 		return error_set(err, STATUS_FAILED_PRECONDITION,
-			"%s: its schema is version %lld, this program knows %u: use the newer posternd that wrote it", path, (long long)now,
-			migration_count);
+			"%s: its schema is version %lld, this program knows %u: use the newer "
+			"posternd that wrote it",
+			path, (long long)now, migration_count);
 	if (now == migration_count)
 		return STATUS_OK;
 	status = db_exec(db, "BEGIN IMMEDIATE", err);

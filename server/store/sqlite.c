@@ -17,13 +17,16 @@ enum status db_fail(sqlite3 *db, const char *what, struct error *err)
 	case SQLITE_READONLY:
 	case SQLITE_CANTOPEN:
 		return error_reason(err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
-			"%s: the journal cannot be written: %s (%d): check the disk and the file's owner", what, sqlite3_errmsg(db), rc);
+			"%s: the journal cannot be written: %s (%d): check the disk and the file's "
+			"owner",
+			what, sqlite3_errmsg(db), rc);
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
-		return error_reason(err, STATUS_DATA_LOSS, REASON_JOURNAL_UNAVAILABLE, "%s: the database is damaged: %s", what,
-			sqlite3_errmsg(db));
+		return error_reason(err, STATUS_DATA_LOSS, REASON_JOURNAL_UNAVAILABLE,
+			"%s: the database is damaged: %s", what, sqlite3_errmsg(db));
 	case SQLITE_CONSTRAINT:
-		return error_set(err, STATUS_ALREADY_EXISTS, "%s: it exists already: %s", what, sqlite3_errmsg(db));
+		return error_set(err, STATUS_ALREADY_EXISTS, "%s: it exists already: %s", what,
+			sqlite3_errmsg(db));
 	case SQLITE_NOMEM:
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: out of memory", what);
 	default:
@@ -34,20 +37,26 @@ enum status db_fail(sqlite3 *db, const char *what, struct error *err)
 enum status db_open(const char *path, enum db_mode mode, sqlite3 **ret_db, struct error *err)
 {
 	sqlite3 *db = NULL;
-	int flags = SQLITE_OPEN_NOMUTEX | (mode == DB_CREATE ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE);
+	int flags = SQLITE_OPEN_NOMUTEX |
+		(mode == DB_CREATE ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
+				   : SQLITE_OPEN_READWRITE);
 	mode_t mask = umask(0077);
 	int rc = sqlite3_open_v2(path, &db, flags, NULL);
 	enum status status = STATUS_OK;
 	if (rc != SQLITE_OK) {
-		status = db ? db_fail(db, path, err) : error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: out of memory", path);
+		status = db ? db_fail(db, path, err)
+			    : error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: out of memory", path);
 		goto fail;
 	}
 	sqlite3_extended_result_codes(db, 1);
 	sqlite3_busy_timeout(db, BUSY_MS);
 	status = db_exec(db, "PRAGMA journal_mode=WAL", err);
 	if (!status)
-		status = db_exec(db, "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0; "
-				     "PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY", err);
+		status = db_exec(db,
+			"PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA "
+			"wal_autocheckpoint=0; "
+			"PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY",
+			err);
 	if (!status && mode == DB_READ)
 		status = db_exec(db, "PRAGMA query_only=ON", err);
 	if (status)
@@ -68,14 +77,16 @@ void db_close(sqlite3 *db)
 
 enum status db_exec(sqlite3 *db, const char *sql, struct error *err)
 {
-	return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? STATUS_OK : db_fail(db, "database", err);
+	return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? STATUS_OK
+								    : db_fail(db, "database", err);
 }
 
 enum status db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret_stmt, struct error *err)
 {
-	return sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret_stmt, NULL) == SQLITE_OK
-		       ? STATUS_OK
-		       : db_fail(db, "database", err);
+	return sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret_stmt, NULL) ==
+			SQLITE_OK
+		? STATUS_OK
+		: db_fail(db, "database", err);
 }
 
 void db_finalize(sqlite3_stmt *stmt)
@@ -144,13 +155,15 @@ void bind_endpoint(sqlite3_stmt *stmt, int at, const struct endpoint *endpoint)
 enum status stmt_run(sqlite3 *db, sqlite3_stmt *stmt, const char *what, struct error *err)
 {
 	int rc = sqlite3_step(stmt);
-	enum status status = rc == SQLITE_DONE || rc == SQLITE_ROW ? STATUS_OK : db_fail(db, what, err);
+	enum status status =
+		rc == SQLITE_DONE || rc == SQLITE_ROW ? STATUS_OK : db_fail(db, what, err);
 	sqlite3_reset(stmt);
 	sqlite3_clear_bindings(stmt);
 	return status;
 }
 
-bool stmt_row(sqlite3 *db, sqlite3_stmt *stmt, const char *what, enum status *ret_status, struct error *err)
+bool stmt_row(sqlite3 *db, sqlite3_stmt *stmt, const char *what, enum status *ret_status,
+	struct error *err)
 {
 	int rc = sqlite3_step(stmt);
 	*ret_status = rc == SQLITE_ROW || rc == SQLITE_DONE ? STATUS_OK : db_fail(db, what, err);

@@ -1,19 +1,23 @@
 /* Design.
  *
- * Threads. The loop builds transactions and submits them; one writer thread owns the write connection; READERS threads own a read
- * connection each. Everything crosses by two queues under one mutex: `submitted` (to the writer) and `reads` (to the readers),
- * and comes back on `finished`, which a single posted task empties on the loop.
+ * Threads. The loop builds transactions and submits them; one writer thread owns the write
+ * connection; READERS threads own a read connection each. Everything crosses by two queues under
+ * one mutex: `submitted` (to the writer) and `reads` (to the readers), and comes back on
+ * `finished`, which a single posted task empties on the loop.
  *
- * Group commit. The writer takes all that waits (at most GROUP_MAX), applies it within one SQL transaction and commits once:
- * with synchronous=FULL that is one fdatasync for the group. While it waits for the disk the next group collects. If the group
- * fails, database and chain go back to where they were and each transaction is tried alone, so that one bad row refuses nobody
- * else. The sequence is the writer's: nothing that failed ever had one, so the chain has no gaps.
+ * Group commit. The writer takes all that waits (at most GROUP_MAX), applies it within one SQL
+ * transaction and commits once: with synchronous=FULL that is one fdatasync for the group. While it
+ * waits for the disk the next group collects. If the group fails, database and chain go back to
+ * where they were and each transaction is tried alone, so that one bad row refuses nobody else. The
+ * sequence is the writer's: nothing that failed ever had one, so the chain has no gaps.
  *
- * The log. SQLite's automatic checkpoint would run inside a commit and delay whoever waits for it. The writer checkpoints by
- * itself, after it has handed back a group: when it has nothing to do and the log has grown by CHECKPOINT_IDLE_COMMITS commits, and
- * in any case after CHECKPOINT_BUSY_COMMITS, so that the log stays bounded under full load.
+ * The log. SQLite's automatic checkpoint would run inside a commit and delay whoever waits for it.
+ * The writer checkpoints by itself, after it has handed back a group: when it has nothing to do and
+ * the log has grown by CHECKPOINT_IDLE_COMMITS commits, and in any case after
+ * CHECKPOINT_BUSY_COMMITS, so that the log stays bounded under full load.
  *
- * End. store_close() lets the writer finish what was submitted, joins the threads, and runs the completions. */
+ * End. store_close() lets the writer finish what was submitted, joins the threads, and runs the
+ * completions. */
 #include "server/store/store.h"
 
 #include <errno.h>
@@ -126,7 +130,8 @@ static bool retry_later(struct store *store, struct store_txn *txn)
 	*store->retrying_end = txn;
 	store->retrying_end = &txn->next;
 	if (!store->retry.armed)
-		loop_timer_set(store->loop, &store->retry, clock_mono_us() + RETRY_US, retry, store);
+		loop_timer_set(
+			store->loop, &store->retry, clock_mono_us() + RETRY_US, retry, store);
 	return true;
 }
 
@@ -152,12 +157,13 @@ static void deliver_job(struct job *job)
 {
 	switch (job->kind) {
 	case JOB_PAGE:
-		job->as.page.cb(job->arg, job->as.page.page.entries, job->as.page.page.count, job->as.page.page.next_after,
-			job->as.page.page.at_end, &job->err);
+		job->as.page.cb(job->arg, job->as.page.page.entries, job->as.page.page.count,
+			job->as.page.page.next_after, job->as.page.page.at_end, &job->err);
 		page_fini(&job->as.page.page);
 		break;
 	case JOB_GRANTS:
-		job->as.grants.cb(job->arg, job->as.grants.page.grants, job->as.grants.page.count, &job->err);
+		job->as.grants.cb(
+			job->arg, job->as.grants.page.grants, job->as.grants.page.count, &job->err);
 		grant_page_fini(&job->as.grants.page);
 		break;
 	case JOB_VERIFY:
@@ -201,7 +207,8 @@ static void post(struct store *store)
 
 /* ---- the writer ---- */
 
-static enum status apply_group(struct store *store, struct store_txn *first, struct store_txn *end, struct error *err)
+static enum status apply_group(
+	struct store *store, struct store_txn *first, struct store_txn *end, struct error *err)
 {
 	struct chain before = store->chain;
 	enum status status = db_exec(store->write_db, "BEGIN IMMEDIATE", err);
@@ -225,7 +232,8 @@ static void commit_group(struct store *store, struct store_txn *first)
 	if (apply_group(store, first, NULL, &err) == STATUS_OK)
 		return;
 	for (struct store_txn *txn = first; txn; txn = txn->next)
-		if (txn->result.status == STATUS_OK && (first->next ? apply_group(store, txn, txn->next, &err) : err.status))
+		if (txn->result.status == STATUS_OK &&
+			(first->next ? apply_group(store, txn, txn->next, &err) : err.status))
 			txn->result = err;
 }
 
@@ -294,7 +302,8 @@ static void *write_main(void *arg)
 		}
 		if (now - forgot_us > FORGET_EVERY_US) {
 			pthread_mutex_unlock(&store->mutex);
-			(void)writer_forget_flows(store->writer, clock_real_us() - FLOW_MEMORY_US, NULL);
+			(void)writer_forget_flows(
+				store->writer, clock_real_us() - FLOW_MEMORY_US, NULL);
 			forgot_us = now;
 			pthread_mutex_lock(&store->mutex);
 		}
@@ -346,7 +355,8 @@ static void *read_main(void *arg)
 		pthread_mutex_unlock(&store->mutex);
 		read_job(start.db, job);
 		pthread_mutex_lock(&store->mutex);
-		if (job->kind == JOB_VERIFY && !job->as.verify.walk.done && !job->err.status && !store->stopping) {
+		if (job->kind == JOB_VERIFY && !job->as.verify.walk.done && !job->err.status &&
+			!store->stopping) {
 			*store->reads_end = job; /* behind those who wait */
 			store->reads_end = &job->next;
 			continue;
@@ -380,7 +390,8 @@ static void submit_job(struct store *store, struct job *job)
 	pthread_mutex_unlock(&store->mutex);
 }
 
-static const struct error no_memory = {.status = STATUS_RESOURCE_EXHAUSTED, .text = "the server is out of memory"};
+static const struct error no_memory = {
+	.status = STATUS_RESOURCE_EXHAUSTED, .text = "the server is out of memory"};
 
 void store_read(struct store *store, const struct store_query *query, store_page_cb cb, void *arg)
 {
@@ -394,7 +405,8 @@ void store_read(struct store *store, const struct store_query *query, store_page
 	submit_job(store, job);
 }
 
-void store_read_grants(struct store *store, const struct store_grant_query *query, store_grants_cb cb, void *arg)
+void store_read_grants(
+	struct store *store, const struct store_grant_query *query, store_grants_cb cb, void *arg)
 {
 	struct job *job = job_new(JOB_GRANTS, arg);
 	if (!job) {
@@ -406,7 +418,8 @@ void store_read_grants(struct store *store, const struct store_grant_query *quer
 	submit_job(store, job);
 }
 
-void store_verify(struct store *store, uint64_t known_sequence, const uint8_t known_hash[32], store_verify_cb cb, void *arg)
+void store_verify(struct store *store, uint64_t known_sequence, const uint8_t known_hash[32],
+	store_verify_cb cb, void *arg)
 {
 	struct job *job = job_new(JOB_VERIFY, arg);
 	if (!job) {
@@ -484,8 +497,9 @@ enum status store_create(const char *path, struct error *err)
 	struct sqlite3 *db = NULL;
 	int fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return error_errno(err, errno == EEXIST ? STATUS_ALREADY_EXISTS : STATUS_UNAVAILABLE, errno, "%s: cannot create the database",
-			path);
+		return error_errno(err,
+			errno == EEXIST ? STATUS_ALREADY_EXISTS : STATUS_UNAVAILABLE, errno,
+			"%s: cannot create the database", path);
 	close(fd);
 	enum status status = db_open(path, DB_CREATE, &db, err);
 	if (!status)
@@ -500,12 +514,15 @@ static enum status lock(struct store *store, struct error *err)
 {
 	char path[4096];
 	if ((size_t)snprintf(path, sizeof path, "%s.lock", store->path) >= sizeof path)
-		return error_set(err, STATUS_INVALID_ARGUMENT, "%s: the path is too long", store->path);
+		return error_set(
+			err, STATUS_INVALID_ARGUMENT, "%s: the path is too long", store->path);
 	store->lock_fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	if (store->lock_fd < 0)
-		return error_errno(err, STATUS_UNAVAILABLE, errno, "%s: cannot create the lock file", path);
+		return error_errno(
+			err, STATUS_UNAVAILABLE, errno, "%s: cannot create the lock file", path);
 	if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0)
-		return error_set(err, STATUS_FAILED_PRECONDITION, "%s: another posternd uses this database: stop it first", store->path);
+		return error_set(err, STATUS_FAILED_PRECONDITION,
+			"%s: another posternd uses this database: stop it first", store->path);
 	return STATUS_OK;
 }
 
@@ -531,10 +548,13 @@ static enum status start_threads(struct store *store, struct error *err)
 	if (rc == 0)
 		store->threads++;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc ? error_errno(err, STATUS_RESOURCE_EXHAUSTED, rc, "cannot start the database threads") : STATUS_OK;
+	return rc ? error_errno(
+			    err, STATUS_RESOURCE_EXHAUSTED, rc, "cannot start the database threads")
+		  : STATUS_OK;
 }
 
-enum status store_open(const char *path, struct loop *loop, struct store **ret_store, struct error *err)
+enum status store_open(
+	const char *path, struct loop *loop, struct store **ret_store, struct error *err)
 {
 	struct store *store = calloc(1, sizeof *store);
 	if (!store)
@@ -550,9 +570,12 @@ enum status store_open(const char *path, struct loop *loop, struct store **ret_s
 	pthread_cond_init(&store->work, NULL);
 	pthread_cond_init(&store->read_work, NULL);
 	store->path = strdup(path);
-	enum status status = store->path ? STATUS_OK : error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	enum status status = store->path
+		? STATUS_OK
+		: error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	if (!status && access(path, F_OK) != 0)
-		status = error_errno(err, STATUS_NOT_FOUND, errno, "%s: no database: make one with `posternd init`", path);
+		status = error_errno(err, STATUS_NOT_FOUND, errno,
+			"%s: no database: make one with `posternd init`", path);
 	if (!status)
 		status = lock(store, err);
 	if (!status)

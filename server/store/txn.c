@@ -66,7 +66,8 @@ void store_txn_put_gateway(struct store_txn *txn, const struct gateway_record *g
 		op->as.gateway = *gateway;
 }
 
-void store_txn_report_position(struct store_txn *txn, const char *gateway, const char *instance, uint64_t last_report)
+void store_txn_report_position(
+	struct store_txn *txn, const char *gateway, const char *instance, uint64_t last_report)
 {
 	struct op *op = add(txn, OP_POSITION);
 	if (!op)

@@ -1,4 +1,5 @@
-/* A transaction as the loop hands it to the writer: a list of copied rows. Internal to the store. */
+/* A transaction as the loop hands it to the writer: a list of copied rows. Internal to the store.
+ */
 #ifndef POSTERN_SERVER_STORE_TXN_H
 #define POSTERN_SERVER_STORE_TXN_H
 
@@ -60,8 +61,10 @@ struct chain {
 struct writer; /* prepared statements on the write connection */
 enum status writer_new(struct sqlite3 *db, struct writer **ret_writer, struct error *err);
 void writer_free(struct writer *writer);
-/* Applies every row of the transaction, advancing the chain. On failure the caller rolls back database and chain. */
-enum status writer_apply(struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err);
+/* Applies every row of the transaction, advancing the chain. On failure the caller rolls back
+ * database and chain. */
+enum status writer_apply(
+	struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err);
 /* Forgets flows that closed before `before_us`. */
 enum status writer_forget_flows(struct writer *writer, int64_t before_us, struct error *err);
 enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err);

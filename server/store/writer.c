@@ -21,26 +21,39 @@ enum statement {
 };
 
 static const char *const statements[STATEMENT_COUNT] = {
-	[INSERT_ENTRY] = "INSERT INTO journal (sequence, time_us, kind, gateway, filter, session, grant_id, client, remote, notify, "
+	[INSERT_ENTRY] = "INSERT INTO journal (sequence, time_us, kind, gateway, filter, session, "
+			 "grant_id, client, remote, notify, "
 			 "body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-	[PUT_GATEWAY] = "INSERT INTO gateways (name, labels, added_us, boot_id, instance, last_report, joined_us) "
-			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE SET labels = ?2, boot_id = ?4, "
+	[PUT_GATEWAY] = "INSERT INTO gateways (name, labels, added_us, boot_id, instance, "
+			"last_report, joined_us) "
+			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE SET "
+			"labels = ?2, boot_id = ?4, "
 			"instance = ?5, last_report = ?6, joined_us = ?7",
 	[PUT_POSITION] = "UPDATE gateways SET instance = ?2, last_report = ?3 WHERE name = ?1",
-	[PUT_PRINCIPAL] = "INSERT INTO principals (name, role, token_hash, gateway, gateways, max_grants, added_us) "
+	[PUT_PRINCIPAL] = "INSERT INTO principals (name, role, token_hash, gateway, gateways, "
+			  "max_grants, added_us) "
 			  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-	[PUT_PROTOCOL] = "INSERT INTO protocols (guid, name, transport, primary_ports, owner) VALUES (?1, ?2, ?3, ?4, ?5)",
+	[PUT_PROTOCOL] = "INSERT INTO protocols (guid, name, transport, primary_ports, owner) "
+			 "VALUES (?1, ?2, ?3, ?4, ?5)",
 	[PUT_RULE] = "INSERT INTO rules (name, type, deny, protocol) VALUES (?1, ?2, ?3, ?4)",
-	[PUT_SESSION] = "INSERT INTO sessions (id, gateway, filter, user, protocol, client, primary_client, primary_remote, "
-			"primary_transport, idle_limit_ms, opened_us, closed_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+	[PUT_SESSION] = "INSERT INTO sessions (id, gateway, filter, user, protocol, client, "
+			"primary_client, primary_remote, "
+			"primary_transport, idle_limit_ms, opened_us, closed_us) VALUES (?1, ?2, "
+			"?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
 			"?11, ?12) ON CONFLICT (id) DO UPDATE SET closed_us = ?12",
-	[PUT_GRANT] = "INSERT INTO grants (id, request_id, session, gateway, filter, protocol, rule, client, remote, external, "
-		      "transport, flags, notify, state, reason, lifetime_ms, max_connections, connections, created_us, expires_us, "
-		      "ended_us, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-		      "?19, ?20, ?21, ?22) ON CONFLICT (id) DO UPDATE SET state = ?14, reason = ?15, connections = ?18, "
+	[PUT_GRANT] = "INSERT INTO grants (id, request_id, session, gateway, filter, protocol, "
+		      "rule, client, remote, external, "
+		      "transport, flags, notify, state, reason, lifetime_ms, max_connections, "
+		      "connections, created_us, expires_us, "
+		      "ended_us, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
+		      "?12, ?13, ?14, ?15, ?16, ?17, ?18, "
+		      "?19, ?20, ?21, ?22) ON CONFLICT (id) DO UPDATE SET state = ?14, reason = "
+		      "?15, connections = ?18, "
 		      "expires_us = ?20, ended_us = ?21",
-	[PUT_FLOW] = "INSERT INTO flows (grant_id, flow, gateway, boot_id, client, remote, transport, opened_us, closed_us) "
-		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (grant_id, flow, opened_us) "
+	[PUT_FLOW] = "INSERT INTO flows (grant_id, flow, gateway, boot_id, client, remote, "
+		     "transport, opened_us, closed_us) "
+		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (grant_id, flow, "
+		     "opened_us) "
 		     "DO UPDATE SET closed_us = ?9",
 	[FORGET_FLOWS] = "DELETE FROM flows WHERE closed_us > 0 AND closed_us < ?1",
 };
@@ -81,7 +94,8 @@ static enum status run(struct writer *writer, enum statement statement, struct e
 	return stmt_run(writer->db, writer->prepared[statement], "journal", err);
 }
 
-static enum status apply_entry(struct writer *writer, struct op_entry *op, struct chain *chain, struct error *err)
+static enum status apply_entry(
+	struct writer *writer, struct op_entry *op, struct chain *chain, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[INSERT_ENTRY];
 	struct entry *entry = &op->entry;
@@ -108,7 +122,8 @@ static enum status apply_entry(struct writer *writer, struct op_entry *op, struc
 	return STATUS_OK;
 }
 
-static enum status apply_gateway(struct writer *writer, const struct gateway_record *gateway, struct error *err)
+static enum status apply_gateway(
+	struct writer *writer, const struct gateway_record *gateway, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_GATEWAY];
 	bind_text(stmt, 1, gateway->name);
@@ -121,7 +136,8 @@ static enum status apply_gateway(struct writer *writer, const struct gateway_rec
 	return run(writer, PUT_GATEWAY, err);
 }
 
-static enum status apply_position(struct writer *writer, const struct gateway_record *gateway, struct error *err)
+static enum status apply_position(
+	struct writer *writer, const struct gateway_record *gateway, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_POSITION];
 	bind_text(stmt, 1, gateway->name);
@@ -130,7 +146,8 @@ static enum status apply_position(struct writer *writer, const struct gateway_re
 	return run(writer, PUT_POSITION, err);
 }
 
-static enum status apply_principal(struct writer *writer, const struct principal_record *principal, struct error *err)
+static enum status apply_principal(
+	struct writer *writer, const struct principal_record *principal, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_PRINCIPAL];
 	bind_text(stmt, 1, principal->name);
@@ -143,13 +160,15 @@ static enum status apply_principal(struct writer *writer, const struct principal
 	return run(writer, PUT_PRINCIPAL, err);
 }
 
-static enum status apply_protocol(struct writer *writer, const struct protocol_record *protocol, struct error *err)
+static enum status apply_protocol(
+	struct writer *writer, const struct protocol_record *protocol, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_PROTOCOL];
 	char ports[128] = "";
 	size_t used = 0;
 	for (size_t i = 0; i < protocol->primary_port_count && used < sizeof ports; i++)
-		used += (size_t)snprintf(ports + used, sizeof ports - used, "%s%u", i ? "," : "", protocol->primary_ports[i]);
+		used += (size_t)snprintf(ports + used, sizeof ports - used, "%s%u", i ? "," : "",
+			protocol->primary_ports[i]);
 	bind_blob(stmt, 1, protocol->guid.bytes, sizeof protocol->guid.bytes);
 	bind_text(stmt, 2, protocol->name);
 	bind_int(stmt, 3, protocol->transport);
@@ -158,7 +177,8 @@ static enum status apply_protocol(struct writer *writer, const struct protocol_r
 	return run(writer, PUT_PROTOCOL, err);
 }
 
-static enum status apply_rule(struct writer *writer, const struct rule_record *rule, struct error *err)
+static enum status apply_rule(
+	struct writer *writer, const struct rule_record *rule, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_RULE];
 	bind_text(stmt, 1, rule->name);
@@ -175,7 +195,8 @@ static void bind_addr(struct sqlite3_stmt *stmt, int at, const struct addr *addr
 	bind_text(stmt, at, text);
 }
 
-static enum status apply_session(struct writer *writer, const struct session_record *session, struct error *err)
+static enum status apply_session(
+	struct writer *writer, const struct session_record *session, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_SESSION];
 	bind_blob(stmt, 1, session->id.bytes, sizeof session->id.bytes);
@@ -193,7 +214,8 @@ static enum status apply_session(struct writer *writer, const struct session_rec
 	return run(writer, PUT_SESSION, err);
 }
 
-static enum status apply_grant(struct writer *writer, const struct grant_record *grant, struct error *err)
+static enum status apply_grant(
+	struct writer *writer, const struct grant_record *grant, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_GRANT];
 	bind_blob(stmt, 1, grant->id.bytes, sizeof grant->id.bytes);
@@ -221,7 +243,8 @@ static enum status apply_grant(struct writer *writer, const struct grant_record 
 	return run(writer, PUT_GRANT, err);
 }
 
-static enum status apply_flow(struct writer *writer, const struct flow_record *flow, struct error *err)
+static enum status apply_flow(
+	struct writer *writer, const struct flow_record *flow, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_FLOW];
 	bind_blob(stmt, 1, flow->grant.bytes, sizeof flow->grant.bytes);
@@ -236,23 +259,34 @@ static enum status apply_flow(struct writer *writer, const struct flow_record *f
 	return run(writer, PUT_FLOW, err);
 }
 
-static enum status apply(struct writer *writer, struct op *op, struct chain *chain, struct error *err)
+static enum status apply(
+	struct writer *writer, struct op *op, struct chain *chain, struct error *err)
 {
 	switch (op->kind) {
-	case OP_ENTRY: return apply_entry(writer, &op->as.entry, chain, err);
-	case OP_GATEWAY: return apply_gateway(writer, &op->as.gateway, err);
-	case OP_POSITION: return apply_position(writer, &op->as.gateway, err);
-	case OP_PRINCIPAL: return apply_principal(writer, &op->as.principal, err);
-	case OP_PROTOCOL: return apply_protocol(writer, &op->as.protocol, err);
-	case OP_RULE: return apply_rule(writer, &op->as.rule, err);
-	case OP_SESSION: return apply_session(writer, &op->as.session, err);
-	case OP_GRANT: return apply_grant(writer, &op->as.grant, err);
-	case OP_FLOW: return apply_flow(writer, &op->as.flow, err);
+	case OP_ENTRY:
+		return apply_entry(writer, &op->as.entry, chain, err);
+	case OP_GATEWAY:
+		return apply_gateway(writer, &op->as.gateway, err);
+	case OP_POSITION:
+		return apply_position(writer, &op->as.gateway, err);
+	case OP_PRINCIPAL:
+		return apply_principal(writer, &op->as.principal, err);
+	case OP_PROTOCOL:
+		return apply_protocol(writer, &op->as.protocol, err);
+	case OP_RULE:
+		return apply_rule(writer, &op->as.rule, err);
+	case OP_SESSION:
+		return apply_session(writer, &op->as.session, err);
+	case OP_GRANT:
+		return apply_grant(writer, &op->as.grant, err);
+	case OP_FLOW:
+		return apply_flow(writer, &op->as.flow, err);
 	}
 	return error_set(err, STATUS_INTERNAL, "unknown row kind");
 }
 
-enum status writer_apply(struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err)
+enum status writer_apply(
+	struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err)
 {
 	txn->first_sequence = chain->sequence + 1;
 	for (struct op *op = txn->first; op; op = op->next) {
@@ -273,7 +307,8 @@ enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error
 {
 	struct sqlite3_stmt *stmt = NULL;
 	struct chain chain = {0};
-	enum status status = db_prepare(db, "SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1", &stmt, err);
+	enum status status = db_prepare(db,
+		"SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1", &stmt, err);
 	if (status)
 		return status;
 	if (stmt_row(db, stmt, "journal", &status, err)) {
@@ -283,7 +318,9 @@ enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error
 		if (size == sizeof chain.hash)
 			memcpy(chain.hash, hash, size);
 		else
-			status = error_set(err, STATUS_DATA_LOSS, "journal: entry %llu has no proper hash: run `postern audit verify` on a copy",
+			status = error_set(err, STATUS_DATA_LOSS,
+				"journal: entry %llu has no proper hash: run `postern audit "
+				"verify` on a copy",
 				(unsigned long long)chain.sequence);
 	}
 	db_finalize(stmt);

@@ -1,5 +1,6 @@
-/* libpostern's callbacks come on its own thread; each ask carries a task that brings the answer to the loop. An ask is freed on the
- * loop when its answer has arrived, wanted or not, so neither side frees under the other's hands. */
+/* libpostern's callbacks come on its own thread; each ask carries a task that brings the answer to
+ * the loop. An ask is freed on the loop when its answer has arrived, wanted or not, so neither side
+ * frees under the other's hands. */
 #include "client/inspectors/ftp/gate.h"
 
 #include <pthread.h>
@@ -25,7 +26,7 @@ struct gate {
 	bool connector_runs;
 	pthread_mutex_t mutex;
 	pthread_cond_t stop_wanted;
-	bool stopping;			  /* under the mutex */
+	bool stopping; /* under the mutex */
 	_Atomic(struct postern *) postern; /* NULL until connected */
 	struct postern_watch *watch;
 	unsigned asks;
@@ -48,11 +49,12 @@ static void on_event(void *arg, const struct postern_event *event)
 {
 	(void)arg;
 	if (event->kind == POSTERN_EVENT_ESTABLISHED)
-		log_info("%s: connected: %s port %u to %s port %u", event->grant, event->client, event->client_port, event->remote,
-			event->remote_port);
+		log_info("%s: connected: %s port %u to %s port %u", event->grant, event->client,
+			event->client_port, event->remote, event->remote_port);
 	else if (event->kind == POSTERN_EVENT_CLOSED)
-		log_info("%s: ended: %s to %s: %llu bytes sent, %llu received", event->grant, event->client, event->remote,
-			(unsigned long long)event->bytes_sent, (unsigned long long)event->bytes_received);
+		log_info("%s: ended: %s to %s: %llu bytes sent, %llu received", event->grant,
+			event->client, event->remote, (unsigned long long)event->bytes_sent,
+			(unsigned long long)event->bytes_received);
 }
 
 static void on_link(void *arg, enum postern_status status, const struct postern_error *err)
@@ -102,7 +104,8 @@ static void *connect_main(void *arg)
 	return NULL;
 }
 
-enum status gate_start(struct loop *loop, const struct ftp_config *config, struct gate **ret_gate, struct error *err)
+enum status gate_start(struct loop *loop, const struct ftp_config *config, struct gate **ret_gate,
+	struct error *err)
 {
 	struct gate *gate = calloc(1, sizeof *gate);
 	sigset_t all, old;
@@ -155,7 +158,9 @@ static void answer(void *arg)
 	if (ask->session) {
 		const char *refusal = NULL;
 		if (ask->err.status) {
-			snprintf(line, sizeof line, "%s", ask->err.text[0] ? ask->err.text : postern_status_name(ask->err.status));
+			snprintf(line, sizeof line, "%s",
+				ask->err.text[0] ? ask->err.text
+						 : postern_status_name(ask->err.status));
 			refusal = line;
 		}
 		ask->cb(ask->arg, refusal);
@@ -163,7 +168,8 @@ static void answer(void *arg)
 	free(ask);
 }
 
-static void on_granted(void *arg, const struct postern_grant *grant, const struct postern_error *err)
+static void on_granted(
+	void *arg, const struct postern_grant *grant, const struct postern_error *err)
 {
 	struct gate_ask *ask = arg;
 	(void)grant;
@@ -175,7 +181,8 @@ static void ask_for_door(void *arg)
 {
 	struct gate_ask *ask = arg;
 	struct gate *gate = ask->gate;
-	char remote[ADDR_TEXT_SIZE], context[160], client[ENDPOINT_TEXT_SIZE], server[ENDPOINT_TEXT_SIZE];
+	char remote[ADDR_TEXT_SIZE], context[160], client[ENDPOINT_TEXT_SIZE],
+		server[ENDPOINT_TEXT_SIZE];
 	if (!ask->session || ask->err.status) {
 		answer(ask);
 		return;
@@ -194,7 +201,8 @@ static void ask_for_door(void *arg)
 		.context = context,
 		.context_size = strlen(context),
 		.deadline_ms = (uint32_t)gate->config->deadline_ms};
-	if (postern_allow_future_connect_async(atomic_load(&gate->postern), &request, on_granted, ask, &ask->err))
+	if (postern_allow_future_connect_async(
+		    atomic_load(&gate->postern), &request, on_granted, ask, &ask->err))
 		answer(ask);
 }
 
@@ -204,11 +212,13 @@ static void session_opened(void *arg)
 	if (!ask->err.status && ask->session)
 		snprintf(ask->session->id, sizeof ask->session->id, "%s", ask->opened.id);
 	else if (!ask->err.status) /* the control connection ended meanwhile */
-		(void)postern_session_close_async(atomic_load(&ask->gate->postern), ask->opened.id, NULL, NULL, NULL);
+		(void)postern_session_close_async(
+			atomic_load(&ask->gate->postern), ask->opened.id, NULL, NULL, NULL);
 	ask_for_door(ask);
 }
 
-static void on_opened(void *arg, const struct postern_session *session, const struct postern_error *err)
+static void on_opened(
+	void *arg, const struct postern_session *session, const struct postern_error *err)
 {
 	struct gate_ask *ask = arg;
 	ask->err = *err;
@@ -233,11 +243,12 @@ static enum postern_status open_session(struct gate_ask *ask)
 		.protocol = ask->gate->config->protocol,
 		.primary = &primary,
 		.deadline_ms = (uint32_t)ask->gate->config->deadline_ms};
-	return postern_session_open_async(atomic_load(&ask->gate->postern), &request, on_opened, ask, &ask->err);
+	return postern_session_open_async(
+		atomic_load(&ask->gate->postern), &request, on_opened, ask, &ask->err);
 }
 
-struct gate_ask *gate_request(
-	struct gate *gate, struct gate_session *session, const struct endpoint *remote, gate_cb cb, void *arg, const char **ret_why)
+struct gate_ask *gate_request(struct gate *gate, struct gate_session *session,
+	const struct endpoint *remote, gate_cb cb, void *arg, const char **ret_why)
 {
 	if (!atomic_load(&gate->postern)) {
 		*ret_why = "the policy server cannot be reached";
@@ -248,7 +259,8 @@ struct gate_ask *gate_request(
 		*ret_why = "out of memory";
 		return NULL;
 	}
-	*ask = (struct gate_ask){.gate = gate, .session = session, .remote = *remote, .cb = cb, .arg = arg};
+	*ask = (struct gate_ask){
+		.gate = gate, .session = session, .remote = *remote, .cb = cb, .arg = arg};
 	gate->asks++;
 	if (session->id[0]) {
 		/* From the loop, so that no callback runs inside this call. */

@@ -32,14 +32,16 @@ static void on_ready(void *arg, uint32_t events)
 		struct sockaddr_storage from, to;
 		socklen_t from_size = sizeof from, to_size = sizeof to;
 		struct endpoint client, server;
-		int fd = accept4(listener->fd, (struct sockaddr *)&from, &from_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(listener->fd, (struct sockaddr *)&from, &from_size,
+			SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
 				log_err("accept: %s", "out of descriptors or memory");
 			return;
 		}
 		/* With tproxy the socket's own name is where the client wanted to go. */
-		if (getsockname(fd, (struct sockaddr *)&to, &to_size) != 0 || !endpoint_from_sockaddr((struct sockaddr *)&from, &client) ||
+		if (getsockname(fd, (struct sockaddr *)&to, &to_size) != 0 ||
+			!endpoint_from_sockaddr((struct sockaddr *)&from, &client) ||
 			!endpoint_from_sockaddr((struct sockaddr *)&to, &server)) {
 			close(fd);
 			continue;
@@ -54,25 +56,32 @@ static enum status start_one(struct listener *listener, const char *text, struct
 	struct sockaddr_storage sa;
 	int one = 1;
 	if (!endpoint_parse(text, true, &endpoint))
-		return error_set(err, STATUS_INVALID_ARGUMENT, "listen = %s: write ADDR:PORT", text);
+		return error_set(
+			err, STATUS_INVALID_ARGUMENT, "listen = %s: write ADDR:PORT", text);
 	bool ipv6 = endpoint.addr.family == ADDR_IPV6;
 	socklen_t size = (socklen_t)endpoint_to_sockaddr(&endpoint, &sa);
-	listener->fd = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	listener->fd =
+		socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
 		return error_errno(err, STATUS_UNAVAILABLE, errno, "listen = %s", text);
 	(void)setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (ipv6)
 		(void)setsockopt(listener->fd, SOL_IPV6, IPV6_V6ONLY, &one, sizeof one);
-	if (setsockopt(listener->fd, ipv6 ? SOL_IPV6 : SOL_IP, ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &one, sizeof one) != 0)
-		return error_errno(err, STATUS_PERMISSION_DENIED, errno, "listen = %s: transparent sockets need CAP_NET_ADMIN", text);
-	if (bind(listener->fd, (struct sockaddr *)&sa, size) != 0 || listen(listener->fd, BACKLOG) != 0)
+	if (setsockopt(listener->fd, ipv6 ? SOL_IPV6 : SOL_IP,
+		    ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &one, sizeof one) != 0)
+		return error_errno(err, STATUS_PERMISSION_DENIED, errno,
+			"listen = %s: transparent sockets need CAP_NET_ADMIN", text);
+	if (bind(listener->fd, (struct sockaddr *)&sa, size) != 0 ||
+		listen(listener->fd, BACKLOG) != 0)
 		return error_errno(err, STATUS_UNAVAILABLE, errno, "listen = %s", text);
-	return loop_io_add(listener->ftp->loop, &listener->io, listener->fd, EPOLLIN, on_ready, listener);
+	return loop_io_add(
+		listener->ftp->loop, &listener->io, listener->fd, EPOLLIN, on_ready, listener);
 }
 
 enum status listeners_start(struct ftp *ftp, struct listeners **ret_listeners, struct error *err)
 {
-	struct listeners *listeners = calloc(1, sizeof *listeners + ftp->config->listen.count * sizeof *listeners->list);
+	struct listeners *listeners =
+		calloc(1, sizeof *listeners + ftp->config->listen.count * sizeof *listeners->list);
 	enum status status = STATUS_OK;
 	if (!listeners)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");

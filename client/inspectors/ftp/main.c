@@ -1,4 +1,5 @@
-/* postern-ftp: an FTP inspector on the gateway, in the path of control connections; see postern-ftp(8). */
+/* postern-ftp: an FTP inspector on the gateway, in the path of control connections; see
+ * postern-ftp(8). */
 #include <cap-ng.h>
 #include <errno.h>
 #include <getopt.h>
@@ -12,15 +13,14 @@
 #include "common/log.h"
 #include "common/version.h"
 
-static const char usage_text[] =
-	"usage: postern-ftp -c FILE [-n] [-d] [-v]...\n"
-	"\n"
-	"  -c, --config FILE   configuration, see postern-ftp.conf(5)\n"
-	"  -n, --check         check the configuration and exit\n"
-	"  -d, --debug         log for people, with time stamps\n"
-	"  -v, --verbose       log more\n"
-	"  -V, --version       print the version\n"
-	"  -h, --help          print this\n";
+static const char usage_text[] = "usage: postern-ftp -c FILE [-n] [-d] [-v]...\n"
+				 "\n"
+				 "  -c, --config FILE   configuration, see postern-ftp.conf(5)\n"
+				 "  -n, --check         check the configuration and exit\n"
+				 "  -d, --debug         log for people, with time stamps\n"
+				 "  -v, --verbose       log more\n"
+				 "  -V, --version       print the version\n"
+				 "  -h, --help          print this\n";
 
 static int fail(const struct error *err)
 {
@@ -37,9 +37,10 @@ static void on_stop(void *arg)
 static enum status drop_capabilities(struct error *err)
 {
 	capng_clear(CAPNG_SELECT_BOTH);
-	if (capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_ADMIN) != 0 || capng_apply(CAPNG_SELECT_BOTH) != 0 ||
-		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return error_errno(err, STATUS_PERMISSION_DENIED, errno, "cannot keep CAP_NET_ADMIN alone: start with it");
+	if (capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_ADMIN) != 0 ||
+		capng_apply(CAPNG_SELECT_BOTH) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return error_errno(err, STATUS_PERMISSION_DENIED, errno,
+			"cannot keep CAP_NET_ADMIN alone: start with it");
 	return STATUS_OK;
 }
 
@@ -73,23 +74,36 @@ static int serve(const struct ftp_config *config)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'n'},
-		{"debug", no_argument, NULL, 'd'}, {"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'n'}, {"debug", no_argument, NULL, 'd'},
+		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	struct ftp_config config;
 	enum log_level level = LOG_LEVEL_INFO;
 	const char *path = NULL;
 	bool check_only = false, human = false;
 	struct error err;
-	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1; c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
+	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1;
+		c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
 		switch (c) {
-		case 'c': path = optarg; break;
-		case 'n': check_only = true; break;
-		case 'd': human = true; break;
-		case 'v': level = LOG_LEVEL_DEBUG; break;
-		case 'V': return puts("postern-ftp " POSTERN_VERSION), 0;
-		case 'h': return fputs(usage_text, stdout), 0;
-		default: return fputs(usage_text, stderr), 2;
+		case 'c':
+			path = optarg;
+			break;
+		case 'n':
+			check_only = true;
+			break;
+		case 'd':
+			human = true;
+			break;
+		case 'v':
+			level = LOG_LEVEL_DEBUG;
+			break;
+		case 'V':
+			return puts("postern-ftp " POSTERN_VERSION), 0;
+		case 'h':
+			return fputs(usage_text, stdout), 0;
+		default:
+			return fputs(usage_text, stderr), 2;
 		}
 	}
 	if (!path || optind != argc)

@@ -9,18 +9,21 @@ static bool is_digit(char c)
 
 static int code_of(const char *line, size_t length)
 {
-	if (length < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) || line[0] < '1' || line[0] > '6')
+	if (length < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
+		line[0] < '1' || line[0] > '6')
 		return 0;
 	return (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
 }
 
-/* "h1,h2,h3,h4,p1,p2" anywhere behind the code: RFC 1123 4.1.2.6 says not to rely on the parentheses. */
+/* "h1,h2,h3,h4,p1,p2" anywhere behind the code: RFC 1123 4.1.2.6 says not to rely on the
+ * parentheses. */
 static bool parse_227(const char *text, size_t length, struct endpoint *ret_named)
 {
 	for (size_t start = 0; start < length; start++) {
 		unsigned numbers[6], count = 0;
 		size_t at = start;
-		if (!is_digit(text[start]) || (start > 0 && (is_digit(text[start - 1]) || text[start - 1] == ',')))
+		if (!is_digit(text[start]) ||
+			(start > 0 && (is_digit(text[start - 1]) || text[start - 1] == ',')))
 			continue;
 		while (count < 6 && at < length && is_digit(text[at])) {
 			unsigned value = 0;
@@ -55,11 +58,13 @@ static bool parse_229(const char *text, size_t length, struct endpoint *ret_name
 		char mark = text[at + 1];
 		size_t end = at + 4;
 		unsigned port = 0;
-		if (text[at] != '(' || mark < 33 || mark > 126 || is_digit(mark) || text[at + 2] != mark || text[at + 3] != mark)
+		if (text[at] != '(' || mark < 33 || mark > 126 || is_digit(mark) ||
+			text[at + 2] != mark || text[at + 3] != mark)
 			continue;
 		for (; end < length && is_digit(text[end]) && port <= UINT16_MAX; end++)
 			port = port * 10 + (unsigned)(text[end] - '0');
-		if (end == at + 4 || port > UINT16_MAX || end + 1 >= length || text[end] != mark || text[end + 1] != ')')
+		if (end == at + 4 || port > UINT16_MAX || end + 1 >= length || text[end] != mark ||
+			text[end + 1] != ')')
 			continue;
 		memset(ret_named, 0, sizeof *ret_named);
 		ret_named->port = (uint16_t)port;

@@ -1,16 +1,19 @@
 /* Design.
  *
- *   client ──commands──▶ [lines] ──▶ server          Every forwarded command is noted in `expected`; every final reply (2xx to 5xx)
- *   client ◀──replies─── [lines] ◀── server          answers the oldest. So a 227 counts only as the answer to the client's PASV.
+ *   client ──commands──▶ [lines] ──▶ server          Every forwarded command is noted in
+ * `expected`; every final reply (2xx to 5xx) client ◀──replies─── [lines] ◀── server answers the
+ * oldest. So a 227 counts only as the answer to the client's PASV.
  *
- * Held: when a 227/229 is complete, reading from the server stops, the reply waits in `held`, and the gate is asked. The answer
- * releases it, or puts a 425 in its place. What the server says behind it stays in its socket until then: order is kept.
+ * Held: when a 227/229 is complete, reading from the server stops, the reply waits in `held`, and
+ * the gate is asked. The answer releases it, or puts a 425 in its place. What the server says
+ * behind it stays in its socket until then: order is kept.
  *
- * Refused: PORT, EPRT and AUTH are answered here. Their turn comes when every earlier command has its reply; until then reading from
- * the client stops.
+ * Refused: PORT, EPRT and AUTH are answered here. Their turn comes when every earlier command has
+ * its reply; until then reading from the client stops.
  *
- * Buffers are bounded: a side is read only while the other side's output is below OUTPUT_MOST. A line longer than LINE_MOST is
- * passed on in pieces and never interpreted. Everything ends in session_free(). */
+ * Buffers are bounded: a side is read only while the other side's output is below OUTPUT_MOST. A
+ * line longer than LINE_MOST is passed on in pieces and never interpreted. Everything ends in
+ * session_free(). */
 #include "client/inspectors/ftp/session.h"
 
 #include <errno.h>
@@ -114,7 +117,8 @@ static bool expected_push(struct session *session, enum command command)
 {
 	if (session->expected_count == EXPECTED_MOST)
 		return false;
-	session->expected[(session->expected_first + session->expected_count++) % EXPECTED_MOST] = command;
+	session->expected[(session->expected_first + session->expected_count++) % EXPECTED_MOST] =
+		command;
 	return true;
 }
 
@@ -122,7 +126,8 @@ static void release(struct session *session, const char *refusal)
 {
 	char line[600];
 	if (!refusal) {
-		(void)buffer_append(&session->client.output, buffer_bytes(&session->held), session->held.length);
+		(void)buffer_append(&session->client.output, buffer_bytes(&session->held),
+			session->held.length);
 	} else {
 		log_warn("%s: transfer refused: %s", session->name, refusal);
 		snprintf(line, sizeof line, "425 Postern: %.500s\r\n", refusal);
@@ -153,7 +158,8 @@ static void ask_gate(struct session *session, const struct reply_end *end)
 	else if (remote.port < LOWEST_PORT)
 		why = "the server names a port below 1024";
 	if (!why)
-		session->ask = gate_request(session->ftp->gate, &session->gate, &remote, on_gate, session, &why);
+		session->ask = gate_request(
+			session->ftp->gate, &session->gate, &remote, on_gate, session, &why);
 	if (!session->ask)
 		release(session, why);
 }
@@ -166,11 +172,14 @@ static bool server_line(struct session *session, const uint8_t *bytes, size_t si
 	while (length > 0 && (bytes[length - 1] == '\n' || bytes[length - 1] == '\r'))
 		length--;
 	bool over = reply_line(&session->reply, (const char *)bytes, length, &end);
-	bool passive = over ? end.code == 227 || end.code == 229 : session->reply.code == 227 || session->reply.code == 229;
+	bool passive = over ? end.code == 227 || end.code == 229
+			    : session->reply.code == 227 || session->reply.code == 229;
 	struct buffer *to = passive ? &session->held : &session->client.output;
 	if (!buffer_append(to, bytes, size)) {
-		/* A passive reply of more lines than we hold is nobody's: pass it on uninterpreted. */
-		(void)buffer_append(&session->client.output, buffer_bytes(&session->held), session->held.length);
+		/* A passive reply of more lines than we hold is nobody's: pass it on uninterpreted.
+		 */
+		(void)buffer_append(&session->client.output, buffer_bytes(&session->held),
+			session->held.length);
 		buffer_consume(&session->held, session->held.length);
 		(void)buffer_append(&session->client.output, bytes, size);
 		memset(&session->reply, 0, sizeof session->reply);
@@ -181,7 +190,9 @@ static bool server_line(struct session *session, const uint8_t *bytes, size_t si
 	enum command asked = end.code >= 200 ? expected_pop(session) : COMMAND_OTHER;
 	if (!passive)
 		return true;
-	bool wanted = end.has_endpoint && ((end.code == 227 && asked == COMMAND_PASV) || (end.code == 229 && asked == COMMAND_EPSV));
+	bool wanted = end.has_endpoint &&
+		((end.code == 227 && asked == COMMAND_PASV) ||
+			(end.code == 229 && asked == COMMAND_EPSV));
 	if (!wanted) {
 		release(session, NULL); /* nobody asked: it opens nothing */
 		return true;
@@ -196,13 +207,16 @@ static const char *refusal_of(const struct session *session, enum command comman
 {
 	switch (command) {
 	case COMMAND_PORT:
-		return "502 Postern: active mode (PORT) is not supported here: use passive mode\r\n";
+		return "502 Postern: active mode (PORT) is not supported here: use passive "
+		       "mode\r\n";
 	case COMMAND_EPRT:
-		return "502 Postern: active mode (EPRT) is not supported here: use passive mode\r\n";
+		return "502 Postern: active mode (EPRT) is not supported here: use passive "
+		       "mode\r\n";
 	case COMMAND_AUTH:
 		return session->ftp->config->auth_tls == AUTH_TLS_REFUSE
-			       ? "534 Postern: an encrypted control connection cannot be inspected: go on in clear\r\n"
-			       : NULL;
+			? "534 Postern: an encrypted control connection cannot be inspected: go on "
+			  "in clear\r\n"
+			: NULL;
 	case COMMAND_OTHER:
 	case COMMAND_PASV:
 	case COMMAND_EPSV:
@@ -237,7 +251,8 @@ static bool client_line(struct session *session, const uint8_t *bytes, size_t si
 static void take_lines(struct session *session, struct side *from, bool is_server)
 {
 	struct side *to = is_server ? &session->client : &session->server;
-	while (from->input.length > 0 && to->output.length < OUTPUT_MOST && !(is_server && session->held_back)) {
+	while (from->input.length > 0 && to->output.length < OUTPUT_MOST &&
+		!(is_server && session->held_back)) {
 		const uint8_t *bytes = buffer_bytes(&from->input);
 		const uint8_t *end = memchr(bytes, '\n', from->input.length);
 		size_t size = end ? (size_t)(end - bytes) + 1 : from->input.length;
@@ -273,7 +288,8 @@ static void relay(struct session *session)
 static bool write_out(struct session *session, struct side *side)
 {
 	while (side->output.length > 0) {
-		ssize_t n = send(side->fd, buffer_bytes(&side->output), side->output.length, MSG_NOSIGNAL);
+		ssize_t n = send(
+			side->fd, buffer_bytes(&side->output), side->output.length, MSG_NOSIGNAL);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return true;
 		if (n < 0) {
@@ -296,7 +312,8 @@ static void set_events(struct session *session, struct side *side, uint32_t even
 static uint32_t wanted_events(const struct side *side, const struct side *other, bool may_read)
 {
 	uint32_t events = 0;
-	if (may_read && !side->ended && side->input.length < LINE_MOST && other->output.length < OUTPUT_MOST)
+	if (may_read && !side->ended && side->input.length < LINE_MOST &&
+		other->output.length < OUTPUT_MOST)
 		events |= EPOLLIN;
 	if (side->output.length > 0)
 		events |= EPOLLOUT;
@@ -323,12 +340,15 @@ static void update(struct session *session)
 	if (!session->held_back)
 		pass_end_on(&session->server, &session->client);
 	pass_end_on(&session->client, &session->server);
-	if ((session->server.ended && session->client.shut) || (session->client.ended && session->server.ended)) {
+	if ((session->server.ended && session->client.shut) ||
+		(session->client.ended && session->server.ended)) {
 		session_free(session);
 		return;
 	}
-	set_events(session, &session->client, wanted_events(&session->client, &session->server, true));
-	set_events(session, &session->server, wanted_events(&session->server, &session->client, !session->held_back));
+	set_events(
+		session, &session->client, wanted_events(&session->client, &session->server, true));
+	set_events(session, &session->server,
+		wanted_events(&session->server, &session->client, !session->held_back));
 }
 
 /* False: the session was freed. */
@@ -379,7 +399,8 @@ static void on_server(void *arg, uint32_t events)
 		(void)getsockopt(session->server.fd, SOL_SOCKET, SO_ERROR, &error, &size);
 		if (error) {
 			log_warn("%s: cannot reach the server: %s", session->name, strerror(error));
-			session_free(session); /* the client sees the connection end, as it would without us */
+			session_free(session); /* the client sees the connection end, as it would
+						  without us */
 			return;
 		}
 		session->connected = true;
@@ -401,36 +422,46 @@ static void on_connect_late(void *arg)
 	session_free(session);
 }
 
-/* Does this client already use the port towards this server? Then the two flows would be one for conntrack. */
-static bool port_is_taken(const struct ftp *ftp, const struct endpoint *client, const struct endpoint *server, uint16_t port)
+/* Does this client already use the port towards this server? Then the two flows would be one for
+ * conntrack. */
+static bool port_is_taken(const struct ftp *ftp, const struct endpoint *client,
+	const struct endpoint *server, uint16_t port)
 {
 	for (const struct session *other = ftp->sessions; other; other = other->next)
 		if ((other->gate.client.port == port || other->upstream_port == port) &&
-			addr_equal(&other->gate.client.addr, &client->addr) && endpoint_equal(&other->gate.server, server))
+			addr_equal(&other->gate.client.addr, &client->addr) &&
+			endpoint_equal(&other->gate.server, server))
 			return true;
 	return client->port == port;
 }
 
-/* A socket bound to the client's own address, so that the server sees the client on control and data connection alike. */
-static int bound_socket(const struct ftp *ftp, const struct endpoint *client, const struct endpoint *server, uint16_t *ret_port)
+/* A socket bound to the client's own address, so that the server sees the client on control and
+ * data connection alike. */
+static int bound_socket(const struct ftp *ftp, const struct endpoint *client,
+	const struct endpoint *server, uint16_t *ret_port)
 {
 	bool ipv6 = client->addr.family == ADDR_IPV6;
 	for (int i = 0; i < BIND_TRIES; i++) {
 		struct endpoint from = {.addr = client->addr}, bound;
 		struct sockaddr_storage sa;
 		socklen_t size = (socklen_t)endpoint_to_sockaddr(&from, &sa);
-		int one = 1, fd = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		int one = 1,
+		    fd = socket(ipv6 ? AF_INET6 : AF_INET,
+			    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (fd < 0)
 			return -1;
-		if (ftp->transparent && (setsockopt(fd, ipv6 ? SOL_IPV6 : SOL_IP, ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &one, sizeof one) != 0 ||
-						bind(fd, (struct sockaddr *)&sa, size) != 0)) {
+		if (ftp->transparent &&
+			(setsockopt(fd, ipv6 ? SOL_IPV6 : SOL_IP,
+				 ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &one, sizeof one) != 0 ||
+				bind(fd, (struct sockaddr *)&sa, size) != 0)) {
 			close(fd);
 			return -1;
 		}
 		size = sizeof sa;
 		if (!ftp->transparent)
 			return fd;
-		if (getsockname(fd, (struct sockaddr *)&sa, &size) == 0 && endpoint_from_sockaddr((struct sockaddr *)&sa, &bound) &&
+		if (getsockname(fd, (struct sockaddr *)&sa, &size) == 0 &&
+			endpoint_from_sockaddr((struct sockaddr *)&sa, &bound) &&
 			!port_is_taken(ftp, client, server, bound.port)) {
 			*ret_port = bound.port;
 			return fd;
@@ -445,15 +476,19 @@ static bool connect_upstream(struct session *session)
 {
 	struct sockaddr_storage sa;
 	socklen_t size = (socklen_t)endpoint_to_sockaddr(&session->gate.server, &sa);
-	session->server.fd = bound_socket(session->ftp, &session->gate.client, &session->gate.server, &session->upstream_port);
+	session->server.fd = bound_socket(session->ftp, &session->gate.client,
+		&session->gate.server, &session->upstream_port);
 	if (session->server.fd < 0)
 		return false;
-	return connect(session->server.fd, (struct sockaddr *)&sa, size) == 0 || errno == EINPROGRESS;
+	return connect(session->server.fd, (struct sockaddr *)&sa, size) == 0 ||
+		errno == EINPROGRESS;
 }
 
-void session_start(struct ftp *ftp, int fd, const struct endpoint *client, const struct endpoint *server)
+void session_start(
+	struct ftp *ftp, int fd, const struct endpoint *client, const struct endpoint *server)
 {
-	struct session *session = ftp->session_count < ftp->config->max_sessions ? calloc(1, sizeof *session) : NULL;
+	struct session *session =
+		ftp->session_count < ftp->config->max_sessions ? calloc(1, sizeof *session) : NULL;
 	char from[ENDPOINT_TEXT_SIZE], to[ENDPOINT_TEXT_SIZE];
 	if (!session) {
 		static const char busy[] = "421 Postern: too many sessions: try again later\r\n";
@@ -483,13 +518,15 @@ void session_start(struct ftp *ftp, int fd, const struct endpoint *client, const
 	ftp->sessions = session;
 	ftp->session_count++;
 	if (!reachable || loop_io_add(ftp->loop, &session->client.io, fd, 0, on_client, session) ||
-		loop_io_add(ftp->loop, &session->server.io, session->server.fd, EPOLLOUT, on_server, session)) {
+		loop_io_add(ftp->loop, &session->server.io, session->server.fd, EPOLLOUT, on_server,
+			session)) {
 		log_warn("%s: cannot reach the server: %s", session->name, strerror(cause));
 		session_free(session);
 		return;
 	}
 	session->server.events = EPOLLOUT;
-	loop_timer_set(ftp->loop, &session->timer, clock_mono_us() + (int64_t)ftp->config->connect_timeout_ms * 1000, on_connect_late,
+	loop_timer_set(ftp->loop, &session->timer,
+		clock_mono_us() + (int64_t)ftp->config->connect_timeout_ms * 1000, on_connect_late,
 		session);
 }
 
