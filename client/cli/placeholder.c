@@ -1,2 +1,0 @@
-extern int placeholder_cli;
-int placeholder_cli;
