@@ -29,7 +29,8 @@ class LabError(Exception):
 
 
 def run(*words, check=True, **options):
-    done = subprocess.run(words, capture_output=True, text=True, **options)
+    options.setdefault("text", True)
+    done = subprocess.run(words, capture_output=True, **options)
     if check and done.returncode != 0:
         raise LabError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
     return done
@@ -246,7 +247,7 @@ class Lab:
         for n in range(1, self.gateways + 1):
             self.build_gateway(n)
             self._ip(f"client{n}", "addr", "add", f"10.77.{2 * n - 1}.3/24", "dev", "eth0")
-            self._ip(f"client{n}", "addr", "add", f"fd77:{2 * n - 1}::3/64", "dev", "eth0", "nodad")
+            self._ip(f"client{n}", "addr", "add", f"fd77:{2 * n - 1}::3/64", "dev", "eth0", "nodad", "preferred_lft", "0")
 
     # ---- programs ----
 
