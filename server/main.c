@@ -15,8 +15,6 @@
 #include "server/init/init.h"
 #include "server/server.h"
 
-#define LIST_MAX 16
-
 struct daemon {
 	struct loop *loop;
 	struct server *server;
@@ -46,35 +44,6 @@ static int fail(const struct error *err)
 {
 	fprintf(stderr, "posternd: %s\n", err->text);
 	return err->status == STATUS_INVALID_ARGUMENT ? 2 : 1;
-}
-
-static int run_init(int argc, char **argv)
-{
-	static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
-		{"name", required_argument, NULL, 'N'}, {"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0}};
-	const char *listen[LIST_MAX], *names[LIST_MAX];
-	struct init_options init = {.listen = listen, .names = names};
-	struct error err;
-	for (int c = getopt_long(argc, argv, "h", options, NULL); c != -1;
-		c = getopt_long(argc, argv, "h", options, NULL)) {
-		if (c == 'l' && init.listen_count < LIST_MAX)
-			listen[init.listen_count++] = optarg;
-		else if (c == 'N' && init.name_count < LIST_MAX)
-			names[init.name_count++] = optarg;
-		else
-			return fputs(usage_text, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
-	}
-	if (optind + 1 != argc)
-		return fputs("posternd: init needs one folder: posternd init DIR\n", stderr), 2;
-	init.dir = argv[optind];
-	if (init_run(&init, &err))
-		return fail(&err);
-	printf("configuration        %s/posternd.conf\n", init.dir);
-	printf("CA for agents        %s/ca.pem\n", init.dir);
-	printf("administrator token  %s/admin.token\n", init.dir);
-	printf("\nstart it with: posternd -c %s/posternd.conf\n", init.dir);
-	return 0;
 }
 
 static void on_stop(void *arg)
@@ -139,7 +108,7 @@ int main(int argc, char **argv)
 	bool check_only = false, human = false;
 	struct error err;
 	if (argc > 1 && strcmp(argv[1], "init") == 0)
-		return run_init(argc - 1, argv + 1);
+		return init_command(argc - 1, argv + 1, usage_text);
 	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1;
 		c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
 		switch (c) {

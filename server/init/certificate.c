@@ -178,7 +178,7 @@ static bool add_name(uint8_t *der, size_t *size, uint8_t tag, const void *bytes,
 static enum status set_names(
 	struct maker *maker, const char *const *names, size_t count, struct error *err)
 {
-	uint8_t list[SAN_MAX], der[SAN_MAX + 4];
+	uint8_t list[SAN_MAX] = {0}, der[SAN_MAX + 4] = {0};
 	size_t size = 0, header = 0;
 	for (size_t i = 0; i < count; i++) {
 		struct addr addr;

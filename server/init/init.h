@@ -21,4 +21,7 @@ struct init_options {
  * exists; removes what it wrote when it fails. */
 enum status init_run(const struct init_options *options, struct error *err);
 
+/* The command: `argv[0]` is "init". An exit code. */
+int init_command(int argc, char **argv, const char *usage_text);
+
 #endif

@@ -50,7 +50,7 @@ OWNERS = [
     (r"jansson\.h", ["client/cli/json.c"]),
     (r"systemd/", ["server/", "agent/", "client/inspectors/"]),
     (r"cap-ng\.h", ["agent/caps.c", "client/inspectors/"]),
-    (r"sodium\.h", ["common/", "server/auth/token.c", "server/journal/", "client/lib/", "proto/rpc/"]),
+    (r"sodium\.h", ["common/", "server/auth/token.c", "server/journal/", "client/lib/", "client/cli/", "proto/rpc/"]),
     (r"protobuf-c/|postern/v1/.*pb-c\.h", ["proto/", "server/service/", "server/journal/", "agent/", "client/", "tests/"]),
 ]
 
