@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include <systemd/sd-daemon.h>
 
 #include "common/log.h"
@@ -30,8 +29,7 @@ static const char usage_text[] = "usage: posternd -c FILE [-n] [-d] [-v]...\n"
 				 "  -n, --check         check the configuration and exit\n"
 				 "  -d, --debug         log for people, with time stamps\n"
 				 "  -v, --verbose       log more\n"
-				 "  -V, --version       print the version\n"
-				 "  -h, --help          print this\n"
+				 "  -h, -V              print this; print the version\n"
 				 "\n"
 				 "  init DIR            write configuration, CA, certificate, "
 				 "database and the administrator's token into DIR\n"
@@ -92,7 +90,6 @@ static int serve(struct daemon *daemon)
 	sd_notify(0, "READY=1");
 	loop_run(daemon->loop);
 	sd_notify(0, "STOPPING=1");
-	log_info("stopping");
 	server_stop(daemon->server);
 	loop_free(daemon->loop);
 	return 0;
