@@ -146,6 +146,5 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	int code = serve(&daemon);
 	server_config_fini(daemon.config);
-	free(daemon.config);
-	return code;
+	return free(daemon.config), code;
 }

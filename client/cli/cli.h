@@ -60,7 +60,7 @@ struct cli {
 	struct loop *loop;
 	struct rpc_client *rpc;
 	char *token;
-	bool ready, failed;
+	bool ready, failed, was_ready;
 	struct error link_error;
 };
 
@@ -93,7 +93,7 @@ void cli_fini(struct cli *cli);
 void print_json(const ProtobufCMessage *message);
 void print_json_error(const struct error *err);
 /* "used-up" for END_REASON_USED_UP. */
-const char *enum_text(const ProtobufCEnumDescriptor *type, int value, char *text, size_t size);
+const char *enum_text(const ProtobufCEnumDescriptor *type, unsigned value, char *text, size_t size);
 bool enum_parse(const ProtobufCEnumDescriptor *type, const char *text, int *ret_value);
 int unknown_enum(const struct cli *cli, const char *option, const ProtobufCEnumDescriptor *type,
 	const char *text);

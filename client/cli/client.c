@@ -22,8 +22,10 @@ static void on_state(void *arg, enum rpc_client_state state, const struct rpc_we
 	struct cli *cli = arg;
 	(void)welcome;
 	cli->ready = state == RPC_CLIENT_READY;
-	if (cli->ready)
+	if (cli->ready) {
+		cli->was_ready = true;
 		return;
+	}
 	cli->link_error = *err;
 	cli->failed = true;
 }

@@ -138,6 +138,6 @@ int events_watch(struct cli *cli)
 			request.from_now = false;
 			request.cursor = watching.cursor;
 		}
-	} while (err.status == STATUS_UNAVAILABLE && cli->rpc && clock_mono_us() < until);
+	} while (err.status == STATUS_UNAVAILABLE && cli->was_ready && clock_mono_us() < until);
 	return report(cli, &err);
 }

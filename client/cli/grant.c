@@ -165,7 +165,7 @@ int grant_request(struct cli *cli)
 		cli->deadline_ms = left > 1 ? (uint64_t)left : 1;
 		status = call_raw(
 			cli, SERVICE, "Request", &request.base, false, on_grant, NULL, &err);
-	} while (status == STATUS_UNAVAILABLE && err.reason == REASON_NONE && cli->rpc &&
+	} while (status == STATUS_UNAVAILABLE && err.reason == REASON_NONE && cli->was_ready &&
 		clock_mono_us() < until);
 	return status ? report(cli, &err) : EXIT_GOOD;
 }

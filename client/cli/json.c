@@ -27,11 +27,11 @@ static size_t prefix_of(const ProtobufCEnumDescriptor *type)
 	return length;
 }
 
-const char *enum_text(const ProtobufCEnumDescriptor *type, int value, char *text, size_t size)
+const char *enum_text(const ProtobufCEnumDescriptor *type, unsigned value, char *text, size_t size)
 {
-	const ProtobufCEnumValue *found = protobuf_c_enum_descriptor_get_value(type, value);
+	const ProtobufCEnumValue *found = protobuf_c_enum_descriptor_get_value(type, (int)value);
 	if (!found) {
-		snprintf(text, size, "%d", value);
+		snprintf(text, size, "%u", value);
 		return text;
 	}
 	const char *name = found->name + prefix_of(type);
@@ -47,8 +47,8 @@ bool enum_parse(const ProtobufCEnumDescriptor *type, const char *text, int *ret_
 	char name[64];
 	for (unsigned i = 0; i < type->n_values; i++) {
 		if (type->values[i].value != 0 &&
-			strcmp(enum_text(type, type->values[i].value, name, sizeof name), text) ==
-				0) {
+			strcmp(enum_text(type, (unsigned)type->values[i].value, name, sizeof name),
+				text) == 0) {
 			*ret_value = type->values[i].value;
 			return true;
 		}
@@ -65,8 +65,8 @@ int unknown_enum(const struct cli *cli, const char *option, const ProtobufCEnumD
 	for (unsigned i = 0; i < type->n_values && count < 64; i++) {
 		if (type->values[i].value == 0)
 			continue;
-		words[count] =
-			enum_text(type, type->values[i].value, names[count], sizeof names[count]);
+		words[count] = enum_text(
+			type, (unsigned)type->values[i].value, names[count], sizeof names[count]);
 		count++;
 	}
 	words[count] = NULL;
@@ -123,7 +123,7 @@ static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at,
 		return json_real(*(const double *)at);
 	case PROTOBUF_C_TYPE_ENUM:
 		return json_string(
-			enum_text(field->descriptor, *(const int *)at, text, sizeof text));
+			enum_text(field->descriptor, *(const unsigned *)at, text, sizeof text));
 	case PROTOBUF_C_TYPE_STRING:
 		return json_string(*(char *const *)at ? *(char *const *)at : "");
 	case PROTOBUF_C_TYPE_BYTES:
