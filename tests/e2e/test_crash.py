@@ -41,6 +41,7 @@ def the_agent_dies(lab):
     lab.kill("gw1", "postern-agent")
     assert lab.connect(REMOTE[4], PORT, CLIENT[4]) == 1, "its doors stay open (I7)"
     assert lab.connect(REMOTE[4], PORT, CLIENT[4]) == 0, "and count (I4)"
+    wait_until(lambda: not lab.json("policy", "gateway", "show", "gw1")[0]["connected"], "the server knows that it is gone")
     refused = lab.grant(REMOTE[4], PORT + 1, check=False)
     assert refused["exit"] == 14, refused
     start(lab, "gw1", "postern-agent")

@@ -147,6 +147,7 @@ class Lab:
         self.build = os.path.abspath(build or os.environ.get("POSTERN_BUILD", f"{ROOT}/build/gcc"))
         self.folder = f"{RUN}/{self.name}"
         self.gateways = 1
+        self.policy_disk = None  # size of a file system of its own for the database, like "4m"
 
     # ---- names ----
 
@@ -324,6 +325,9 @@ class Lab:
             self.write("gateways", str(gateways))
             self.write("build", self.build)
             self.network()
+            if self.policy_disk:
+                os.makedirs(f"{self.folder}/policy", mode=0o700)
+                run("mount", "-t", "tmpfs", "-o", f"size={self.policy_disk},mode=0700", "tmpfs", f"{self.folder}/policy")
             self.run("policy", "posternd", "init", f"{self.folder}/policy", "--listen", f"ipc://{self.folder}/policy/posternd.sock",
                      "--listen", "tls+tcp://10.77.0.1:7411", "--listen", "tls+tcp://[fd77::1]:7411", "--name", "10.77.0.1", "--name",
                      "fd77::1", "--name", "policy")
@@ -365,6 +369,8 @@ class Lab:
             namespace = line.split()[0]
             if namespace.startswith(prefix):
                 run("ip", "netns", "delete", namespace, check=False)
+        if os.path.ismount(f"{self.folder}/policy"):
+            run("umount", f"{self.folder}/policy", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def reboot(self, n):
