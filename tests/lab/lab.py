@@ -272,7 +272,8 @@ class Lab:
 
     def tproxy(self, host, on=True):
         if on:
-            self.run(host, "nft", "-f", f"{ROOT}/packaging/nft/postern-ftp.nft")
+            with open(f"{ROOT}/packaging/nft/postern-ftp.nft", encoding="utf-8") as f:
+                self.run(host, "nft", "-f", "-", input=f.read().replace('"lan0"', '"inside"'))
         else:
             self.run(host, "nft", "delete", "table", "inet", "postern_ftp", check=False)
 

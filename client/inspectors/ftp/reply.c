@@ -1,98 +1,117 @@
+/* RFC 959 4.2: a reply is a line "NNN text", or lines from "NNN-text" to the next line that begins
+ * with the same code and a space; what stands between may look like anything. Lines end with LF.
+ * Lines outside of a reply that do not begin with a code are passed and are no reply.
+ *
+ * `candidate` is true from the start of a reply until its bytes show that it is not 227 or 229: so
+ * at most three bytes of other replies ever wait, and only for their successors. */
 #include "client/inspectors/ftp/reply.h"
 
-#include <string.h>
-
-static bool is_digit(char c)
+static void start_line(struct reply_parser *parser)
 {
-	return c >= '0' && c <= '9';
+	parser->column = 0;
+	parser->digits = 0;
+	parser->numbered = true;
+	parser->separator = 0;
 }
 
-static int code_of(const char *line, size_t length)
+void reply_init(struct reply_parser *parser)
 {
-	if (length < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
-		line[0] < '1' || line[0] > '6')
+	*parser = (struct reply_parser){.candidate = true};
+	start_line(parser);
+}
+
+bool reply_is_between(const struct reply_parser *parser)
+{
+	return parser->candidate;
+}
+
+static bool can_be_passive(const struct reply_parser *parser, uint8_t byte)
+{
+	if (parser->open_code)
+		return true;
+	switch (parser->column) {
+	case 0:
+	case 1:
+		return byte == '2';
+	case 2:
+		return byte == '7' || byte == '9';
+	case 3:
+		return byte == ' ' || byte == '-' || byte == '\r' || byte == '\n';
+	default:
+		return true;
+	}
+}
+
+static void look(struct reply_parser *parser, uint8_t byte)
+{
+	if (parser->candidate && !can_be_passive(parser, byte))
+		parser->candidate = false;
+	if (parser->column < 3) {
+		if (byte < (parser->column == 0 ? '1' : '0') ||
+			byte > (parser->column == 0 ? '6' : '9'))
+			parser->numbered = false;
+		else
+			parser->digits = parser->digits * 10 + (unsigned)(byte - '0');
+	} else if (parser->column == 3) {
+		parser->separator = byte;
+		if (byte != ' ' && byte != '-' && byte != '\r' && byte != '\n')
+			parser->numbered = false;
+	}
+	if (parser->column < 4)
+		parser->column++;
+}
+
+/* At a line's LF: the code of the reply that it ends, or 0. */
+static unsigned end_line(struct reply_parser *parser)
+{
+	unsigned code = parser->numbered && parser->column == 4 ? parser->digits : 0;
+	bool last = parser->separator != '-';
+
+	start_line(parser);
+	if (parser->open_code) {
+		if (!last || code != parser->open_code)
+			return 0;
+		parser->open_code = 0;
+		return code;
+	}
+	if (code && !last) {
+		parser->open_code = code;
 		return 0;
-	return (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+	}
+	return code;
 }
 
-/* "h1,h2,h3,h4,p1,p2" anywhere behind the code: RFC 1123 4.1.2.6 says not to rely on the
- * parentheses. */
-static bool parse_227(const char *text, size_t length, struct endpoint *ret_named)
+static struct reply_step step(
+	struct reply_parser *parser, enum reply_action action, size_t size, unsigned code)
 {
-	for (size_t start = 0; start < length; start++) {
-		unsigned numbers[6], count = 0;
-		size_t at = start;
-		if (!is_digit(text[start]) ||
-			(start > 0 && (is_digit(text[start - 1]) || text[start - 1] == ',')))
-			continue;
-		while (count < 6 && at < length && is_digit(text[at])) {
-			unsigned value = 0;
-			size_t digits = 0;
-			for (; at < length && is_digit(text[at]) && digits < 4; at++, digits++)
-				value = value * 10 + (unsigned)(text[at] - '0');
-			if (digits > 3 || value > 255)
-				break;
-			numbers[count++] = value;
-			if (count < 6) {
-				if (at >= length || text[at] != ',')
-					break;
-				at++;
+	parser->looked = 0;
+	return (struct reply_step){action, size, code};
+}
+
+struct reply_step reply_next(struct reply_parser *parser, const uint8_t *data, size_t size)
+{
+	for (size_t i = parser->looked; i < size; i++) {
+		bool was_candidate;
+		unsigned code;
+
+		look(parser, data[i]);
+		was_candidate = parser->candidate;
+		if (data[i] == '\n') {
+			code = end_line(parser);
+			if (!parser->open_code) {
+				parser->candidate = true;
+				return step(parser,
+					was_candidate && code ? REPLY_PASSIVE : REPLY_PASS, i + 1,
+					code);
 			}
 		}
-		if (count != 6 || (at < length && (is_digit(text[at]) || text[at] == ',')))
-			continue;
-		memset(ret_named, 0, sizeof *ret_named);
-		ret_named->addr.family = ADDR_IPV4;
-		for (int i = 0; i < 4; i++)
-			ret_named->addr.bytes[i] = (uint8_t)numbers[i];
-		ret_named->port = (uint16_t)(numbers[4] << 8 | numbers[5]);
-		return true;
+		if (was_candidate && i + 1 >= REPLY_CAP) {
+			parser->candidate = false;
+			return step(parser, REPLY_OVERLONG, i + 1, data[2] == '7' ? 227 : 229);
+		}
 	}
-	return false;
-}
-
-/* "(|||port|)" with any printable delimiter (RFC 2428). */
-static bool parse_229(const char *text, size_t length, struct endpoint *ret_named)
-{
-	for (size_t at = 0; at + 5 < length; at++) {
-		char mark = text[at + 1];
-		size_t end = at + 4;
-		unsigned port = 0;
-		if (text[at] != '(' || mark < 33 || mark > 126 || is_digit(mark) ||
-			text[at + 2] != mark || text[at + 3] != mark)
-			continue;
-		for (; end < length && is_digit(text[end]) && port <= UINT16_MAX; end++)
-			port = port * 10 + (unsigned)(text[end] - '0');
-		if (end == at + 4 || port > UINT16_MAX || end + 1 >= length || text[end] != mark ||
-			text[end + 1] != ')')
-			continue;
-		memset(ret_named, 0, sizeof *ret_named);
-		ret_named->port = (uint16_t)port;
-		return true;
-	}
-	return false;
-}
-
-bool reply_line(struct reply *reply, const char *line, size_t length, struct reply_end *ret_end)
-{
-	int code = code_of(line, length);
-	if (reply->code == 0) {
-		if (code == 0)
-			return false;
-		reply->code = code;
-		reply->has_endpoint = false;
-	}
-	size_t skip = code ? 3 : 0;
-	if (!reply->has_endpoint && reply->code == 227)
-		reply->has_endpoint = parse_227(line + skip, length - skip, &reply->named);
-	else if (!reply->has_endpoint && reply->code == 229)
-		reply->has_endpoint = parse_229(line + skip, length - skip, &reply->named);
-	/* "227-" continues; "227 " or "227" alone ends; other lines in between are text. */
-	if (code != reply->code || (length > 3 && line[3] == '-'))
-		return false;
-	ret_end->code = reply->code;
-	ret_end->has_endpoint = reply->has_endpoint;
-	ret_end->named = reply->named;
-	memset(reply, 0, sizeof *reply);
-	return true;
+	if (!parser->candidate && size > 0)
+		return step(parser, REPLY_PASS, size, 0);
+	parser->looked = size;
+	return (struct reply_step){.action = REPLY_MORE};
 }

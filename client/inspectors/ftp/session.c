@@ -1,537 +1,629 @@
 /* Design.
  *
- *   client ──commands──▶ [lines] ──▶ server          Every forwarded command is noted in
- * `expected`; every final reply (2xx to 5xx) client ◀──replies─── [lines] ◀── server answers the
- * oldest. So a 227 counts only as the answer to the client's PASV.
+ *   accepted --> connecting --> relaying --> ended
+ *                    |             |           ^
+ *                    +-------------+-----------+   (one teardown: session_end)
  *
- * Held: when a 227/229 is complete, reading from the server stops, the reply waits in `held`, and
- * the gate is asked. The answer releases it, or puts a 425 in its place. What the server says
- * behind it stays in its socket until then: order is kept.
+ * Every event (socket, timer, answer of the policy server) changes some state and then calls
+ * work(), which moves what can be moved, answers what is decided, and arms sockets and timers for
+ * the rest. work() may end the session, so it is always the last thing that a callback does.
  *
- * Refused: PORT, EPRT and AUTH are answered here. Their turn comes when every earlier command has
- * its reply; until then reading from the client stops.
+ * Back-pressure: a socket is read only while its input buffer has room; the dialogue moves bytes
+ * only while the output buffer has room. A slow side, or a held reply, thus slows its own session.
  *
- * Buffers are bounded: a side is read only while the other side's output is below OUTPUT_MOST. A
- * line longer than LINE_MOST is passed on in pieces and never interpreted. Everything ends in
- * session_free(). */
+ * The door. A held reply starts a hold: with `id` known the door is asked for at once, otherwise
+ * behind the opening of the policy server's session, all within config->deadline. The timer of the
+ * hold comes HOLD_GRACE_MS later than the deadline that the server got, because its answer says
+ * more than our silence. A hold may try a second time when the server has ended the session
+ * meanwhile (it was idle), or when the opening had failed before the hold.
+ *
+ * Who may outlive whom: requests to the gatekeeper are forgotten when the session ends; the
+ * gatekeeper gives back what they may still get. */
 #include "client/inspectors/ftp/session.h"
 
 #include <errno.h>
-#include <netinet/in.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "client/inspectors/ftp/command.h"
-#include "client/inspectors/ftp/reply.h"
-#include "common/buffer.h"
+#include "client/inspectors/ftp/channel.h"
+#include "client/inspectors/ftp/config.h"
+#include "client/inspectors/ftp/gatekeeper.h"
+#include "client/inspectors/ftp/ports.h"
+#include "client/inspectors/ftp/refusal.h"
+#include "client/inspectors/ftp/transparent.h"
 #include "common/clock.h"
 #include "common/log.h"
 
-#define LINE_MOST 8192
-#define OUTPUT_MOST 65536
-#define EXPECTED_MOST 64
-#define LOWEST_PORT 1024
-#define BIND_TRIES 16
-
-struct side {
-	int fd;
-	struct loop_io io;
-	uint32_t events;
-	struct buffer input, output;
-	bool ended; /* it sends no more */
-	bool inside_long_line;
-	bool shut; /* we send no more */
-};
+#define HOLD_GRACE_MS 250
+#define SOURCE_PORT_TRIES 16
+/* How long the client may take to close behind the server. */
+#define CLOSING_LIMIT_MS 30000
+/* How long our answer to PORT waits for a server that owes one to an earlier command. */
+#define OWING_LIMIT_MS 5000
+#define LABEL_SIZE (2 * ENDPOINT_TEXT_SIZE + 4)
 
 struct session {
-	struct ftp *ftp;
-	struct session *next, *previous;
-	struct gate_session gate;
-	struct side client, server;
-	uint16_t upstream_port;
-	bool connected, held_back;
-	struct reply reply;
-	struct buffer held;
-	enum command expected[EXPECTED_MOST];
-	size_t expected_first, expected_count;
-	struct gate_ask *ask;
-	struct loop_timer timer;
-	int64_t active_us;
-	char name[2 * ENDPOINT_TEXT_SIZE + 8];
+	struct session_host *host;
+	struct session_links links;
+	struct endpoint client_end, server_end;
+	char label[LABEL_SIZE];
+
+	struct channel client, server;
+	bool connected;
+	struct port_use client_port, own_port;
+	struct dialogue dialogue;
+
+	char id[GATEKEEPER_ID_SIZE]; /* on the policy server; "" = none yet */
+	struct gatekeeper_request *opening, *asking;
+	int64_t hold_until_us;
+	bool tried_again;
+
+	int64_t active_us; /* last byte moved */
+	uint64_t bytes_up, bytes_down;
+	struct loop_timer idle_timer, hold_timer, owing_timer;
 };
 
-static void update(struct session *session);
+static void work(struct session *session);
 
-static void side_close(struct session *session, struct side *side)
+static const char *id_of(const struct session *session)
 {
-	loop_io_remove(session->ftp->loop, &side->io);
-	if (side->fd >= 0)
-		close(side->fd);
-	side->fd = -1;
-	buffer_fini(&side->input);
-	buffer_fini(&side->output);
+	return session->id[0] ? session->id : "-";
 }
 
-static void session_free(struct session *session)
+const struct endpoint *session_client(const struct session *session)
 {
-	struct ftp *ftp = session->ftp;
-	if (session->ask)
-		gate_forget(session->ask);
-	gate_close_session(ftp->gate, &session->gate);
-	loop_timer_clear(ftp->loop, &session->timer);
-	side_close(session, &session->client);
-	side_close(session, &session->server);
-	buffer_fini(&session->held);
-	if (session->previous)
-		session->previous->next = session->next;
-	else
-		ftp->sessions = session->next;
-	if (session->next)
-		session->next->previous = session->previous;
-	ftp->session_count--;
+	return &session->client_end;
+}
+
+struct session_links *session_links(struct session *session)
+{
+	return &session->links;
+}
+
+void session_turn_away(int fd, const char *line)
+{
+	/* Best effort: a fresh connection's buffer is empty. */
+	send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+	shutdown(fd, SHUT_WR);
+	close(fd);
+}
+
+/* ---- the end ---- */
+
+static void free_session(struct session *session)
+{
+	struct session_host *host = session->host;
+
+	channel_fini(&session->client);
+	channel_fini(&session->server);
+	loop_timer_clear(host->loop, &session->idle_timer);
+	loop_timer_clear(host->loop, &session->hold_timer);
+	loop_timer_clear(host->loop, &session->owing_timer);
+	ports_give_back(host->ports, &session->client_port);
+	ports_give_back(host->ports, &session->own_port);
 	free(session);
 }
 
-static void say(struct session *session, const char *line)
+static void leave_policy_server(struct session *session)
 {
-	(void)buffer_append(&session->client.output, line, strlen(line));
+	struct gatekeeper *gatekeeper = session->host->gatekeeper;
+
+	if (session->asking)
+		gatekeeper->ops->forget(gatekeeper, session->asking);
+	if (session->opening)
+		gatekeeper->ops->forget(gatekeeper, session->opening);
+	if (session->id[0])
+		gatekeeper->ops->close(gatekeeper, session->id);
 }
 
-/* ---- replies ---- */
-
-static enum command expected_pop(struct session *session)
+void session_end(struct session *session, const char *why)
 {
-	if (session->expected_count == 0)
-		return COMMAND_OTHER;
-	enum command command = session->expected[session->expected_first];
-	session->expected_first = (session->expected_first + 1) % EXPECTED_MOST;
-	session->expected_count--;
-	return command;
+	struct session_host *host = session->host;
+
+	log_info("%s: %s: session ended: %s (%" PRIu64 " bytes up, %" PRIu64 " down)",
+		id_of(session), session->label, why, session->bytes_up, session->bytes_down);
+	leave_policy_server(session);
+	host->on_end(host, session);
+	free_session(session);
 }
 
-static bool expected_push(struct session *session, enum command command)
+/* Ends it with a last line to the client, unless that would land inside a reply. */
+static void say_and_end(struct session *session, const char *line, const char *why)
 {
-	if (session->expected_count == EXPECTED_MOST)
-		return false;
-	session->expected[(session->expected_first + session->expected_count++) % EXPECTED_MOST] =
-		command;
+	struct channel *client = &session->client;
+
+	if (!session->dialogue.opaque && client->out.length == 0 &&
+		reply_is_between(&session->dialogue.replies)) {
+		channel_receive(client); /* unread bytes would turn our FIN into a reset */
+		send(client->fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+		channel_shut(client);
+	}
+	session_end(session, why);
+}
+
+/* ---- the door ---- */
+
+static void end_hold(struct session *session)
+{
+	loop_timer_clear(session->host->loop, &session->hold_timer);
+	session->active_us = clock_mono_us();
+}
+
+static bool refuse_door(struct session *session, const struct error *err)
+{
+	char door[ENDPOINT_TEXT_SIZE];
+
+	endpoint_format(&session->dialogue.held.door, door);
+	if (err->status == STATUS_PERMISSION_DENIED) {
+		session->host->counts.denied++;
+		log_info("%s: %s: door to %s denied: %s", id_of(session), session->label, door,
+			err->text);
+	} else {
+		session->host->counts.failed++;
+		log_warn("%s: %s: no door to %s: %s: %s", id_of(session), session->label, door,
+			status_name(err->status), err->text);
+	}
+	end_hold(session);
+	return dialogue_refuse(&session->dialogue, &session->server.in, &session->client.out,
+		refusal_of_error(err));
+}
+
+static bool refuse_problem(struct session *session)
+{
+	static const char *const problems[] = {
+		[DIALOGUE_FINE] = "",
+		[DIALOGUE_UNREADABLE] = "its address cannot be read",
+		[DIALOGUE_FOREIGN_HOST] = "bounce guard: it names another host",
+		[DIALOGUE_LOW_PORT] = "it names a port below 1024",
+		[DIALOGUE_OVERLONG] = "it is too long",
+	};
+	enum dialogue_problem problem = session->dialogue.held.problem;
+	char door[ENDPOINT_TEXT_SIZE];
+
+	endpoint_format(&session->dialogue.held.door, door);
+	session->host->counts.guarded++;
+	log_warn("%s: %s: passive reply refused: %s: %s", id_of(session), session->label,
+		problems[problem], door);
+	return dialogue_refuse(&session->dialogue, &session->server.in, &session->client.out,
+		refusal_of_problem(problem));
+}
+
+static void on_opened(void *arg, const char *id, const struct error *err);
+static void on_asked(void *arg, const char *id, const struct error *err);
+
+static enum status open_session(struct session *session, uint32_t deadline_ms, struct error *err)
+{
+	struct gatekeeper *gatekeeper = session->host->gatekeeper;
+
+	session->opening = gatekeeper->ops->open(gatekeeper, &session->client_end,
+		&session->server_end, deadline_ms, on_opened, session, err);
+	return session->opening ? STATUS_OK : err->status;
+}
+
+/* The next step of a hold: open the session if there is none, then ask. */
+static enum status ask(struct session *session, struct error *err)
+{
+	struct gatekeeper *gatekeeper = session->host->gatekeeper;
+	int64_t left_ms = (session->hold_until_us - clock_mono_us()) / 1000;
+	char context[LABEL_SIZE + 32];
+	struct gatekeeper_door door = {
+		.session = session->id,
+		.remote = session->dialogue.held.door,
+		.context = context,
+		.deadline_ms = (uint32_t)left_ms,
+	};
+
+	if (left_ms <= 0)
+		return error_reason(err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+			"the deadline passed before it was asked for");
+	if (session->opening)
+		return STATUS_OK;
+	if (!session->id[0])
+		return open_session(session, (uint32_t)left_ms, err);
+	snprintf(context, sizeof(context), "ftp %s %s",
+		session->dialogue.held.command == COMMAND_PASV ? "PASV" : "EPSV", session->label);
+	session->asking = gatekeeper->ops->ask(gatekeeper, &door, on_asked, session, err);
+	return session->asking ? STATUS_OK : err->status;
+}
+
+static void on_hold_timer(void *arg)
+{
+	struct session *session = arg;
+	struct gatekeeper *gatekeeper = session->host->gatekeeper;
+	struct error err;
+
+	if (session->asking)
+		gatekeeper->ops->forget(gatekeeper, session->asking);
+	session->asking = NULL;
+	error_reason(&err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+		"no answer of the policy server within the deadline");
+	if (!refuse_door(session, &err))
+		session->client.failed = ENOMEM;
+	work(session);
+}
+
+static bool start_hold(struct session *session)
+{
+	const struct session_host *host = session->host;
+	int64_t now = clock_mono_us(), deadline_us = (int64_t)host->config->deadline_ms * 1000;
+	struct error err;
+
+	session->hold_until_us = now + deadline_us;
+	session->tried_again = false;
+	if (ask(session, &err) != STATUS_OK)
+		return refuse_door(session, &err);
+	loop_timer_set(host->loop, &session->hold_timer,
+		session->hold_until_us + HOLD_GRACE_MS * 1000, on_hold_timer, session);
 	return true;
 }
 
-static void release(struct session *session, const char *refusal)
+/* A step of the hold failed: once more, or refuse. */
+static void fail_hold(struct session *session, const struct error *cause, bool may_try_again)
 {
-	char line[600];
-	if (!refusal) {
-		(void)buffer_append(&session->client.output, buffer_bytes(&session->held),
-			session->held.length);
-	} else {
-		log_warn("%s: transfer refused: %s", session->name, refusal);
-		snprintf(line, sizeof line, "425 Postern: %.500s\r\n", refusal);
-		say(session, line);
+	struct error err = *cause;
+
+	if (may_try_again && !session->tried_again) {
+		session->tried_again = true;
+		if (ask(session, &err) == STATUS_OK)
+			return;
 	}
-	buffer_consume(&session->held, session->held.length);
-	session->held_back = false;
+	if (!refuse_door(session, &err))
+		session->client.failed = ENOMEM;
 }
 
-static void on_gate(void *arg, const char *refusal)
+static void on_opened(void *arg, const char *id, const struct error *err)
 {
 	struct session *session = arg;
-	session->ask = NULL;
-	release(session, refusal);
-	update(session);
-}
+	struct error failure;
+	bool held =
+		session->dialogue.held.active && session->dialogue.held.problem == DIALOGUE_FINE;
 
-/* The complete 227 or 229 is in `held`. */
-static void ask_gate(struct session *session, const struct reply_end *end)
-{
-	struct endpoint remote = end->named;
-	const char *why = NULL;
-	session->held_back = true;
-	if (end->code == 229)
-		remote.addr = session->gate.server.addr;
-	if (!addr_equal(&remote.addr, &session->gate.server.addr))
-		why = "the server names another host than itself (bounce guard)";
-	else if (remote.port < LOWEST_PORT)
-		why = "the server names a port below 1024";
-	if (!why)
-		session->ask = gate_request(
-			session->ftp->gate, &session->gate, &remote, on_gate, session, &why);
-	if (!session->ask)
-		release(session, why);
-}
-
-/* One line of the server, with its end. False: stop reading for now. */
-static bool server_line(struct session *session, const uint8_t *bytes, size_t size)
-{
-	struct reply_end end;
-	size_t length = size;
-	while (length > 0 && (bytes[length - 1] == '\n' || bytes[length - 1] == '\r'))
-		length--;
-	bool over = reply_line(&session->reply, (const char *)bytes, length, &end);
-	bool passive = over ? end.code == 227 || end.code == 229
-			    : session->reply.code == 227 || session->reply.code == 229;
-	struct buffer *to = passive ? &session->held : &session->client.output;
-	if (!buffer_append(to, bytes, size)) {
-		/* A passive reply of more lines than we hold is nobody's: pass it on uninterpreted.
-		 */
-		(void)buffer_append(&session->client.output, buffer_bytes(&session->held),
-			session->held.length);
-		buffer_consume(&session->held, session->held.length);
-		(void)buffer_append(&session->client.output, bytes, size);
-		memset(&session->reply, 0, sizeof session->reply);
-		return true;
+	session->opening = NULL;
+	if (id) {
+		snprintf(session->id, sizeof(session->id), "%s", id);
+		log_info("%s: %s: session opened", session->id, session->label);
+		if (held && ask(session, &failure) != STATUS_OK)
+			fail_hold(session, &failure, false);
+	} else {
+		log_warn("-: %s: no session on the policy server: %s: %s", session->label,
+			status_name(err->status), err->text);
+		if (held)
+			fail_hold(session, err, true);
 	}
-	if (!over)
-		return true;
-	enum command asked = end.code >= 200 ? expected_pop(session) : COMMAND_OTHER;
-	if (!passive)
-		return true;
-	bool wanted = end.has_endpoint &&
-		((end.code == 227 && asked == COMMAND_PASV) ||
-			(end.code == 229 && asked == COMMAND_EPSV));
-	if (!wanted) {
-		release(session, NULL); /* nobody asked: it opens nothing */
-		return true;
-	}
-	ask_gate(session, &end);
-	return !session->held_back;
+	work(session);
 }
 
-/* ---- commands ---- */
-
-static const char *refusal_of(const struct session *session, enum command command)
+/* The policy server ends idle sessions; that is no reason to refuse a transfer. */
+static bool is_session_gone(const struct error *err)
 {
-	switch (command) {
-	case COMMAND_PORT:
-		return "502 Postern: active mode (PORT) is not supported here: use passive "
-		       "mode\r\n";
-	case COMMAND_EPRT:
-		return "502 Postern: active mode (EPRT) is not supported here: use passive "
-		       "mode\r\n";
-	case COMMAND_AUTH:
-		return session->ftp->config->auth_tls == AUTH_TLS_REFUSE
-			? "534 Postern: an encrypted control connection cannot be inspected: go on "
-			  "in clear\r\n"
-			: NULL;
-	case COMMAND_OTHER:
-	case COMMAND_PASV:
-	case COMMAND_EPSV:
-		break;
-	}
-	return NULL;
+	return (err->status == STATUS_NOT_FOUND || err->status == STATUS_FAILED_PRECONDITION) &&
+		(err->reason == REASON_NONE || err->reason == REASON_ALREADY_ENDED);
 }
 
-/* One line of the client, with its end. False: not yet, it stays where it is. */
-static bool client_line(struct session *session, const uint8_t *bytes, size_t size)
+static void on_asked(void *arg, const char *id, const struct error *err)
 {
-	size_t length = size;
-	while (length > 0 && (bytes[length - 1] == '\n' || bytes[length - 1] == '\r'))
-		length--;
-	enum command command = command_of((const char *)bytes, length);
-	const char *refusal = refusal_of(session, command);
-	if (refusal) {
-		if (session->expected_count > 0 || session->held_back)
-			return false; /* earlier commands are answered first */
-		log_info("%s: refused: %.40s", session->name, refusal);
-		say(session, refusal);
-		return true;
-	}
-	if (!expected_push(session, command))
-		return false;
-	return buffer_append(&session->server.output, bytes, size);
-}
+	struct session *session = arg;
+	struct gatekeeper *gatekeeper = session->host->gatekeeper;
+	char door[ENDPOINT_TEXT_SIZE];
 
-/* ---- lines ---- */
-
-/* Hands whole lines on, and pieces of lines that are too long. */
-static void take_lines(struct session *session, struct side *from, bool is_server)
-{
-	struct side *to = is_server ? &session->client : &session->server;
-	while (from->input.length > 0 && to->output.length < OUTPUT_MOST &&
-		!(is_server && session->held_back)) {
-		const uint8_t *bytes = buffer_bytes(&from->input);
-		const uint8_t *end = memchr(bytes, '\n', from->input.length);
-		size_t size = end ? (size_t)(end - bytes) + 1 : from->input.length;
-		bool raw = from->inside_long_line || size > LINE_MOST || (!end && from->ended);
-		if (!end && !raw && size < LINE_MOST)
-			return;
-		if (raw || !end) {
-			from->inside_long_line = !end;
-			if (!buffer_append(&to->output, bytes, size))
-				return;
-		} else if (is_server) {
-			bool more = server_line(session, bytes, size);
-			buffer_consume(&from->input, size);
-			if (!more)
-				return;
-			continue;
-		} else if (!client_line(session, bytes, size)) {
-			return;
+	session->asking = NULL;
+	if (!id) {
+		if (is_session_gone(err)) {
+			gatekeeper->ops->close(gatekeeper, session->id);
+			session->id[0] = '\0';
 		}
-		buffer_consume(&from->input, size);
+		fail_hold(session, err, !session->id[0]);
+		work(session);
+		return;
+	}
+	endpoint_format(&session->dialogue.held.door, door);
+	log_info("%s: %s: door to %s is open: grant %s", session->id, session->label, door, id);
+	session->host->counts.granted++;
+	end_hold(session);
+	if (!dialogue_release(&session->dialogue, &session->server.in, &session->client.out))
+		session->client.failed = ENOMEM;
+	work(session);
+}
+
+/* ---- moving bytes ---- */
+
+static bool serve_replies(struct session *session)
+{
+	for (;;) {
+		switch (dialogue_replies(&session->dialogue, &session->server.in,
+			&session->client.out, session->server.eof)) {
+		case DIALOGUE_IDLE:
+			return true;
+		case DIALOGUE_ASK:
+			if (!start_hold(session))
+				return false;
+			break;
+		case DIALOGUE_REFUSE:
+			if (!refuse_problem(session))
+				return false;
+			break;
+		}
 	}
 }
 
-static void relay(struct session *session)
+static size_t send_both(struct session *session)
 {
-	take_lines(session, &session->server, true);
-	take_lines(session, &session->client, false);
+	size_t up = session->connected ? channel_send(&session->server) : 0;
+	size_t down = channel_send(&session->client);
+
+	session->bytes_up += up;
+	session->bytes_down += down;
+	session->host->counts.bytes_up += up;
+	session->host->counts.bytes_down += down;
+	if (up + down > 0)
+		session->active_us = clock_mono_us();
+	return up + down;
+}
+
+/* Ends when nothing moves any more; each round sends or consumes bytes that were read before. */
+static bool move_bytes(struct session *session)
+{
+	size_t waiting, sent;
+
+	do {
+		waiting = session->client.in.length + session->server.in.length;
+		dialogue_commands(&session->dialogue, &session->client.in, &session->server.out,
+			session->client.eof);
+		if (!serve_replies(session))
+			return false;
+		sent = send_both(session);
+	} while (sent > 0 || waiting != session->client.in.length + session->server.in.length);
+	return true;
+}
+
+static void pass_ends_on(struct session *session)
+{
+	if (session->client.eof && session->client.in.length == 0 && session->connected)
+		channel_shut(&session->server);
+	if (session->server.eof && session->server.in.length == 0)
+		channel_shut(&session->client);
+}
+
+static bool is_over(const struct session *session)
+{
+	return session->client.shut && (session->server.shut || session->client.eof);
+}
+
+/* ---- timers ---- */
+
+static uint64_t idle_limit_ms(const struct session *session)
+{
+	const struct ftp_config *config = session->host->config;
+
+	if (session->client.shut)
+		return CLOSING_LIMIT_MS;
+	return dialogue_in_transfer(&session->dialogue) ? config->transfer_idle_limit_ms
+							: config->idle_limit_ms;
+}
+
+static void on_idle_timer(void *arg)
+{
+	struct session *session = arg;
+
+	if (session->dialogue.held.active) {
+		session->active_us = clock_mono_us(); /* it waits for us */
+		work(session);
+		return;
+	}
+	say_and_end(session, "421 Postern: this connection was idle for too long\r\n", "idle");
+}
+
+static void on_connect_timer(void *arg)
+{
+	struct session *session = arg;
+
+	session->host->counts.connect_failures++;
+	say_and_end(session, "421 Postern: the server does not answer\r\n",
+		"the server does not answer");
+}
+
+static void on_owing_timer(void *arg)
+{
+	struct session *session = arg;
+
+	dialogue_stop_waiting(&session->dialogue);
+	work(session);
+}
+
+static void set_timers(struct session *session)
+{
+	struct loop *loop = session->host->loop;
+
+	if (session->connected)
+		loop_timer_set(loop, &session->idle_timer,
+			session->active_us + (int64_t)idle_limit_ms(session) * 1000, on_idle_timer,
+			session);
+	if (!dialogue_is_owing(&session->dialogue))
+		loop_timer_clear(loop, &session->owing_timer);
+	else if (!session->owing_timer.armed)
+		loop_timer_set(loop, &session->owing_timer, clock_mono_us() + OWING_LIMIT_MS * 1000,
+			on_owing_timer, session);
+}
+
+static void work(struct session *session)
+{
+	if (!session->client.failed && !session->server.failed && !move_bytes(session))
+		session->client.failed = ENOMEM;
+	if (!session->client.failed && !session->server.failed) {
+		pass_ends_on(session);
+		channel_arm(&session->client, false);
+		channel_arm(&session->server, !session->connected);
+	}
+	if (session->client.failed || session->server.failed) {
+		char why[128];
+		bool by_client = session->client.failed != 0;
+
+		errno = by_client ? session->client.failed : session->server.failed;
+		snprintf(why, sizeof(why), "%s: %m", by_client ? "client" : "server");
+		session_end(session, why);
+		return;
+	}
+	if (is_over(session)) {
+		session_end(session, "closed");
+		return;
+	}
+	set_timers(session);
 }
 
 /* ---- sockets ---- */
 
-/* False: the session was freed. */
-static bool write_out(struct session *session, struct side *side)
-{
-	while (side->output.length > 0) {
-		ssize_t n = send(
-			side->fd, buffer_bytes(&side->output), side->output.length, MSG_NOSIGNAL);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return true;
-		if (n < 0) {
-			session_free(session);
-			return false;
-		}
-		buffer_consume(&side->output, (size_t)n);
-	}
-	return true;
-}
-
-static void set_events(struct session *session, struct side *side, uint32_t events)
-{
-	if (side->events == events)
-		return;
-	side->events = events;
-	(void)loop_io_modify(session->ftp->loop, &side->io, events);
-}
-
-static uint32_t wanted_events(const struct side *side, const struct side *other, bool may_read)
-{
-	uint32_t events = 0;
-	if (may_read && !side->ended && side->input.length < LINE_MOST &&
-		other->output.length < OUTPUT_MOST)
-		events |= EPOLLIN;
-	if (side->output.length > 0)
-		events |= EPOLLOUT;
-	return events;
-}
-
-/* When one side has said all, the other hears of it after the last byte. */
-static void pass_end_on(struct side *from, struct side *to)
-{
-	if (from->ended && from->input.length == 0 && to->output.length == 0 && !to->shut) {
-		to->shut = true;
-		(void)shutdown(to->fd, SHUT_WR);
-	}
-}
-
-static void update(struct session *session)
-{
-	if (!session->connected)
-		return;
-	relay(session);
-	if (!write_out(session, &session->client) || !write_out(session, &session->server))
-		return;
-	relay(session);
-	if (!session->held_back)
-		pass_end_on(&session->server, &session->client);
-	pass_end_on(&session->client, &session->server);
-	if ((session->server.ended && session->client.shut) ||
-		(session->client.ended && session->server.ended)) {
-		session_free(session);
-		return;
-	}
-	set_events(
-		session, &session->client, wanted_events(&session->client, &session->server, true));
-	set_events(session, &session->server,
-		wanted_events(&session->server, &session->client, !session->held_back));
-}
-
-/* False: the session was freed. */
-static bool read_in(struct session *session, struct side *side)
-{
-	uint8_t *place = buffer_reserve(&side->input, 4096);
-	if (!place)
-		return true;
-	ssize_t n = recv(side->fd, place, 4096, 0);
-	if (n > 0) {
-		buffer_commit(&side->input, (size_t)n);
-		session->active_us = clock_mono_us();
-	} else if (n == 0) {
-		side->ended = true;
-	} else if (errno != EAGAIN && errno != EINTR) {
-		session_free(session);
-		return false;
-	}
-	return true;
-}
-
 static void on_client(void *arg, uint32_t events)
 {
 	struct session *session = arg;
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !read_in(session, &session->client))
-		return;
-	update(session);
+
+	(void)events;
+	if (channel_receive(&session->client) > 0)
+		session->active_us = clock_mono_us();
+	work(session);
 }
 
-static void on_idle(void *arg)
+static void fail_to_connect(struct session *session, int error)
 {
-	struct session *session = arg;
-	int64_t due = session->active_us + (int64_t)session->ftp->config->idle_timeout_ms * 1000;
-	if (clock_mono_us() < due) {
-		loop_timer_set(session->ftp->loop, &session->timer, due, on_idle, session);
+	char why[128];
+
+	errno = error;
+	snprintf(why, sizeof(why), "cannot connect to the server: %m");
+	session->host->counts.connect_failures++;
+	say_and_end(session,
+		error == ECONNREFUSED ? "421 Postern: the server refuses the connection\r\n"
+				      : "421 Postern: the server cannot be reached\r\n",
+		why);
+}
+
+static void on_connected(struct session *session)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+	struct error err;
+
+	if (getsockopt(session->server.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+		error = errno;
+	if (error) {
+		fail_to_connect(session, error);
 		return;
 	}
-	log_info("%s: closed: idle", session->name);
-	session_free(session);
+	session->connected = true;
+	session->active_us = clock_mono_us();
+	transparent_tune(session->server.fd);
+	if (open_session(session, (uint32_t)session->host->config->deadline_ms, &err) != STATUS_OK)
+		log_warn("-: %s: no session on the policy server: %s", session->label, err.text);
+	work(session);
 }
 
 static void on_server(void *arg, uint32_t events)
 {
 	struct session *session = arg;
+
+	(void)events;
 	if (!session->connected) {
-		int error = 0;
-		socklen_t size = sizeof error;
-		(void)getsockopt(session->server.fd, SOL_SOCKET, SO_ERROR, &error, &size);
-		if (error) {
-			log_warn("%s: cannot reach the server: %s", session->name, strerror(error));
-			session_free(session); /* the client sees the connection end, as it would
-						  without us */
-			return;
-		}
-		session->connected = true;
+		on_connected(session);
+		return;
+	}
+	if (channel_receive(&session->server) > 0)
 		session->active_us = clock_mono_us();
-		on_idle(session);
-		set_events(session, &session->server, EPOLLIN);
-		set_events(session, &session->client, EPOLLIN);
-		return;
+	work(session);
+}
+
+/* ---- the beginning ---- */
+
+/* 0 or errno. */
+static int connect_to_server(struct session *session)
+{
+	const struct session_host *host = session->host;
+
+	for (int i = 0; i < SOURCE_PORT_TRIES; i++) {
+		if (!ports_pick(host->ports, &session->own_port, &session->client_end,
+			    &session->server_end, (uint16_t)host->config->lowest_source_port,
+			    (uint16_t)host->config->highest_source_port))
+			return EADDRINUSE;
+		session->server.fd = transparent_connect(
+			&session->own_port.client, &session->server_end, host->transparent);
+		if (session->server.fd >= 0)
+			return 0;
+		if (errno != EADDRINUSE && errno != EADDRNOTAVAIL)
+			return errno;
+		ports_give_back(host->ports, &session->own_port);
 	}
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !read_in(session, &session->server))
-		return;
-	update(session);
+	return EADDRNOTAVAIL;
 }
 
-static void on_connect_late(void *arg)
+static void make_label(struct session *session)
 {
-	struct session *session = arg;
-	log_warn("%s: cannot reach the server: no answer", session->name);
-	session_free(session);
+	char client[ENDPOINT_TEXT_SIZE], server[ENDPOINT_TEXT_SIZE];
+
+	endpoint_format(&session->client_end, client);
+	endpoint_format(&session->server_end, server);
+	snprintf(session->label, sizeof(session->label), "%s>%s", client, server);
 }
 
-/* Does this client already use the port towards this server? Then the two flows would be one for
- * conntrack. */
-static bool port_is_taken(const struct ftp *ftp, const struct endpoint *client,
-	const struct endpoint *server, uint16_t port)
+static const char *begin(struct session *session, int fd)
 {
-	for (const struct session *other = ftp->sessions; other; other = other->next)
-		if ((other->gate.client.port == port || other->upstream_port == port) &&
-			addr_equal(&other->gate.client.addr, &client->addr) &&
-			endpoint_equal(&other->gate.server, server))
-			return true;
-	return client->port == port;
-}
+	struct session_host *host = session->host;
+	int error;
 
-/* A socket bound to the client's own address, so that the server sees the client on control and
- * data connection alike. */
-static int bound_socket(const struct ftp *ftp, const struct endpoint *client,
-	const struct endpoint *server, uint16_t *ret_port)
-{
-	bool ipv6 = client->addr.family == ADDR_IPV6;
-	for (int i = 0; i < BIND_TRIES; i++) {
-		struct endpoint from = {.addr = client->addr}, bound;
-		struct sockaddr_storage sa;
-		socklen_t size = (socklen_t)endpoint_to_sockaddr(&from, &sa);
-		int one = 1,
-		    fd = socket(ipv6 ? AF_INET6 : AF_INET,
-			    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		if (fd < 0)
-			return -1;
-		if (ftp->transparent &&
-			(setsockopt(fd, ipv6 ? SOL_IPV6 : SOL_IP,
-				 ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &one, sizeof one) != 0 ||
-				bind(fd, (struct sockaddr *)&sa, size) != 0)) {
-			close(fd);
-			return -1;
-		}
-		size = sizeof sa;
-		if (!ftp->transparent)
-			return fd;
-		if (getsockname(fd, (struct sockaddr *)&sa, &size) == 0 &&
-			endpoint_from_sockaddr((struct sockaddr *)&sa, &bound) &&
-			!port_is_taken(ftp, client, server, bound.port)) {
-			*ret_port = bound.port;
-			return fd;
-		}
-		close(fd);
+	/* Its port is one that we use ourselves in its name (see ports.c): such a connection could
+	 * not be told from ours. */
+	if (!ports_take(
+		    host->ports, &session->client_port, &session->client_end, &session->server_end))
+		return "the client's port is in use";
+	error = connect_to_server(session);
+	if (error) {
+		host->counts.connect_failures++;
+		errno = error;
+		log_warn("-: %s: cannot connect to the server: %m", session->label);
+		return "no connection to the server";
 	}
-	errno = EADDRINUSE;
-	return -1;
-}
-
-static bool connect_upstream(struct session *session)
-{
-	struct sockaddr_storage sa;
-	socklen_t size = (socklen_t)endpoint_to_sockaddr(&session->gate.server, &sa);
-	session->server.fd = bound_socket(session->ftp, &session->gate.client,
-		&session->gate.server, &session->upstream_port);
-	if (session->server.fd < 0)
-		return false;
-	return connect(session->server.fd, (struct sockaddr *)&sa, size) == 0 ||
-		errno == EINPROGRESS;
-}
-
-void session_start(
-	struct ftp *ftp, int fd, const struct endpoint *client, const struct endpoint *server)
-{
-	struct session *session =
-		ftp->session_count < ftp->config->max_sessions ? calloc(1, sizeof *session) : NULL;
-	char from[ENDPOINT_TEXT_SIZE], to[ENDPOINT_TEXT_SIZE];
-	if (!session) {
-		static const char busy[] = "421 Postern: too many sessions: try again later\r\n";
-		(void)send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-		close(fd);
-		return;
-	}
-	session->ftp = ftp;
 	session->client.fd = fd;
-	session->server.fd = -1;
-	session->gate.client = *client;
-	session->gate.server = *server;
-	endpoint_format(client, from);
-	endpoint_format(server, to);
-	snprintf(session->name, sizeof session->name, "%s to %s", from, to);
-	buffer_init(&session->client.input, 2 * LINE_MOST);
-	buffer_init(&session->server.input, 2 * LINE_MOST);
-	buffer_init(&session->client.output, 2 * OUTPUT_MOST);
-	buffer_init(&session->server.output, 2 * OUTPUT_MOST);
-	buffer_init(&session->held, LINE_MOST * 4);
-	(void)expected_push(session, COMMAND_OTHER); /* the greeting */
-	bool reachable = connect_upstream(session);
-	int cause = errno;
-	session->next = ftp->sessions;
-	if (session->next)
-		session->next->previous = session;
-	ftp->sessions = session;
-	ftp->session_count++;
-	if (!reachable || loop_io_add(ftp->loop, &session->client.io, fd, 0, on_client, session) ||
-		loop_io_add(ftp->loop, &session->server.io, session->server.fd, EPOLLOUT, on_server,
-			session)) {
-		log_warn("%s: cannot reach the server: %s", session->name, strerror(cause));
-		session_free(session);
-		return;
+	transparent_tune(fd);
+	channel_arm(&session->client, false);
+	channel_arm(&session->server, true);
+	if (session->client.failed || session->server.failed) {
+		session->client.fd = -1;
+		loop_io_remove(host->loop, &session->client.io);
+		return "out of memory";
 	}
-	session->server.events = EPOLLOUT;
-	loop_timer_set(ftp->loop, &session->timer,
-		clock_mono_us() + (int64_t)ftp->config->connect_timeout_ms * 1000, on_connect_late,
-		session);
+	return NULL;
 }
 
-void sessions_end(struct ftp *ftp)
+struct session *session_new(struct session_host *host, int fd, const struct endpoint *client,
+	const struct endpoint *server)
 {
-	while (ftp->sessions)
-		session_free(ftp->sessions);
+	struct session *session = calloc(1, sizeof(*session));
+	const char *failure;
+
+	if (!session) {
+		session_turn_away(fd, "421 Postern: out of memory; try again\r\n");
+		return NULL;
+	}
+	session->host = host;
+	session->client_end = *client;
+	session->server_end = *server;
+	make_label(session);
+	channel_init(&session->client, host->loop, on_client, session);
+	channel_init(&session->server, host->loop, on_server, session);
+	dialogue_init(&session->dialogue, server, host->config->auth_tls == FTP_AUTH_TLS_REFUSE,
+		&host->counts.dialogue);
+	session->active_us = clock_mono_us();
+	failure = begin(session, fd);
+	if (failure) {
+		log_warn("-: %s: turned away: %s", session->label, failure);
+		session_turn_away(fd, "421 Postern: the server cannot be reached; try again\r\n");
+		free_session(session);
+		return NULL;
+	}
+	loop_timer_set(host->loop, &session->idle_timer,
+		session->active_us + (int64_t)host->config->connect_timeout_ms * 1000,
+		on_connect_timer, session);
+	log_debug("-: %s: connecting from port %u", session->label,
+		(unsigned)session->own_port.client.port);
+	return session;
 }

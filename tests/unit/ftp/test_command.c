@@ -1,31 +1,110 @@
-/* FTP commands: those that matter are recognised however a client writes them. */
+/* Commands are named whatever pieces they arrive in, and nothing leaves before its verb is known.
+ */
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/inspectors/ftp/command.h"
 
-static const struct {
-	const char *line;
-	enum command command;
-} vectors[] = {
-	{"PASV", COMMAND_PASV},
-	{"pasv", COMMAND_PASV},
-	{"PASV ", COMMAND_PASV},
-	{"PASVX", COMMAND_OTHER},
-	{"EPSV", COMMAND_EPSV},
-	{"EPSV ALL", COMMAND_EPSV},
-	{"PORT 10,0,0,1,0,22", COMMAND_PORT},
-	{"EPRT |1|10.0.0.1|22|", COMMAND_EPRT},
-	{"AUTH TLS", COMMAND_AUTH},
-	{"\xff\xf4\xff\xf2PASV", COMMAND_PASV},
-	{"USER PASV", COMMAND_OTHER},
-	{"PAS", COMMAND_OTHER},
-	{"", COMMAND_OTHER},
+static const char *const names[] = {
+	"other", "blank", "pasv", "epsv", "all", "port", "eprt", "lprt", "lpsv", "auth"};
+
+struct run {
+	struct command_parser parser;
+	char events[512];
+	size_t from;
 };
 
-Test(command, vectors)
+static void feed(struct run *run, const char *text, size_t to)
 {
-	for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
-		cr_expect_eq(command_of(vectors[i].line, strlen(vectors[i].line)),
-			vectors[i].command, "%s", vectors[i].line);
+	while (run->from < to) {
+		size_t size = to - run->from, used = strlen(run->events);
+		uint8_t *exact = malloc(size);
+		struct command_step step;
+
+		memcpy(exact, text + run->from, size);
+		step = command_next(&run->parser, exact, size);
+		free(exact);
+		if (step.size == 0) {
+			cr_assert(size < COMMAND_PREFIX_CAP);
+			return;
+		}
+		cr_assert(step.size <= size);
+		run->from += step.size;
+		if (step.ends)
+			snprintf(run->events + used, sizeof(run->events) - used, "%s ",
+				names[step.kind]);
+	}
+}
+
+static void expect_bytes(const char *text, size_t size, const char *events)
+{
+	for (size_t split = 0; split <= size; split++) {
+		struct run run = {0};
+
+		command_init(&run.parser);
+		feed(&run, text, split);
+		feed(&run, text, size);
+		cr_expect_str_eq(run.events, events, "split %zu of %s", split, text);
+	}
+	struct run run = {0};
+	command_init(&run.parser);
+	for (size_t i = 1; i <= size; i++)
+		feed(&run, text, i);
+	cr_expect_str_eq(run.events, events, "byte by byte: %s", text);
+}
+
+static void expect(const char *text, const char *events)
+{
+	expect_bytes(text, strlen(text), events);
+}
+
+Test(command, verbs)
+{
+	expect("USER anna\r\nPASS x\r\nPASV\r\n", "other other pasv ");
+	expect("pasv\r\nPaSv\nP@SW\r\nPASV x\r\n", "pasv pasv pasv pasv ");
+	expect("EPSV\r\nepsv 1\r\nEPSV 2\r\nEPSV ALL\r\nepsv  all \r\nEPSV ALLX\r\nEPSV\n",
+		"epsv epsv epsv all all epsv epsv ");
+	expect("PORT 1,2,3,4,5,6\r\nP@RT 1\r\nEPRT |1|a|2|\r\nLPRT 4\r\nLPSV\r\n",
+		"port port eprt lprt lpsv ");
+	expect("AUTH TLS\r\nauth ssl\r\nAUTH\r\n", "auth auth auth ");
+	expect("PASVX\r\nPAS\r\nPORTS\r\nXPASV\r\n", "other other other other ");
+	expect("\r\n\n  \r\nPASV\r\n", "blank blank blank pasv ");
+	expect("  PORT 1\r\n\tPASV\r\n", "port pasv ");
+	expect("STOR PASV\r\nRETR x\rPASV\r\n", "other other ");
+}
+
+Test(command, telnet)
+{
+	static const char abort[] = "\xff\xf4\xff\xf2"
+				    "ABOR\r\n";
+	static const char port[] = "\xff\xf4\xff\xf2"
+				   "PORT 1\r\n";
+	static const char inside[] = "PO\xff\xf1RT 1\r\n\xff\xfb\x01PASV\r\n";
+	static const char escaped[] = "\xff\xffPASV\r\nPASV\xff\n";
+
+	expect_bytes(abort, sizeof(abort) - 1, "other ");
+	expect_bytes(port, sizeof(port) - 1, "port ");
+	expect_bytes(inside, sizeof(inside) - 1, "port pasv ");
+	expect_bytes(escaped, sizeof(escaped) - 1, "other pasv ");
+}
+
+Test(command, long_lines_do_not_wait)
+{
+	char text[5000];
+
+	memset(text, 'x', sizeof(text));
+	memcpy(text, "STOR ", 5);
+	memcpy(text + sizeof(text) - 8, "\nPASV\r\n", 8);
+	struct run run = {0};
+	command_init(&run.parser);
+	feed(&run, text, 4000);
+	cr_expect_eq(run.from, 4000);
+	feed(&run, text, sizeof(text) - 1);
+	cr_expect_str_eq(run.events, "other pasv ");
+	/* Spaces for ever are no verb. */
+	memset(text, ' ', 100);
+	memcpy(text + 100, "PORT\nPASV\n", 11);
+	expect(text, "other pasv ");
 }
