@@ -1,262 +1,357 @@
-#include <stdarg.h>
+#include "client/cli/args.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#include "client/cli/cli.h"
+#include "client/cli/names.h"
 #include "common/config.h"
-#include "common/version.h"
 
-#define WORDS_MAX 128
+#define MAX_WORDS 64
 
-static void print_options(const struct option_spec *options, size_t most)
+struct parser {
+	const struct command_spec *commands;
+	const struct option_spec *globals;
+	struct args *args;
+	int argc;
+	char *const *argv;
+	int at;
+	bool only_operands; /* after "--" */
+	struct error *err;
+};
+
+/* " grant request" in "see 'postern grant request --help'"; "" while no command is known. */
+static void command_words(const struct args *args, char *text, size_t size)
 {
-	for (size_t i = 0; i < most && options[i].name; i++) {
-		char left[64];
-		snprintf(left, sizeof left, "--%s%s%s", options[i].name,
-			options[i].value ? " " : "", options[i].value ? options[i].value : "");
-		printf("  %-28s %s\n", left, options[i].help);
-	}
-}
-
-void args_help(const struct command *command)
-{
-	if (!command) {
-		printf("usage: postern COMMAND [OPTIONS]\n\n");
-		for (const struct command *each = commands; each->noun; each++) {
-			char left[80];
-			snprintf(left, sizeof left, "%s%s%s %s", each->noun, each->verb ? " " : "",
-				each->verb ? each->verb : "", each->operands);
-			printf("  %-28s %s\n", left, each->help);
-		}
-		printf("\nfor every command:\n");
-		print_options(global_options, OPTIONS_MAX);
-		printf("\n`postern COMMAND --help` tells a command's options; see postern(1).\n");
-		return;
-	}
-	printf("usage: postern %s%s%s %s\n\n%s\n\n", command->noun, command->verb ? " " : "",
-		command->verb ? command->verb : "", command->operands, command->help);
-	print_options(command->options, OPTIONS_MAX);
-	printf("\nfor every command:\n");
-	print_options(global_options, OPTIONS_MAX);
-}
-
-int usage_error(const struct cli *cli, const char *format, ...)
-{
-	va_list list;
-	fputs("postern: ", stderr);
-	va_start(list, format);
-	vfprintf(stderr, format, list);
-	va_end(list);
-	if (cli->command)
-		fprintf(stderr, " (see `postern %s%s%s --help`)\n", cli->command->noun,
-			cli->command->verb ? " " : "",
-			cli->command->verb ? cli->command->verb : "");
+	if (args->command != NULL && args->command->verb != NULL)
+		snprintf(text, size, " %s %s", args->noun, args->command->verb);
+	else if (args->noun != NULL)
+		snprintf(text, size, " %s", args->noun);
 	else
-		fputs(" (see `postern help`)\n", stderr);
-	return EXIT_USAGE;
+		text[0] = '\0';
 }
 
-const char *args_nth(const struct cli *cli, const char *name, size_t i)
+/* The bad word, and the nearest good one or where to read on. */
+static enum status unknown(struct parser *parser, const char *what, const char *word,
+	const char *dashes, const char *near)
 {
-	for (size_t at = 0; at < cli->given_count; at++)
-		if (strcmp(cli->given[at].name, name) == 0 && i-- == 0)
-			return cli->given[at].value;
+	char command[96];
+
+	if (near != NULL)
+		return error_set(parser->err, STATUS_INVALID_ARGUMENT,
+			"unknown %s '%.64s': did you mean '%s%s'?", what, word, dashes, near);
+	command_words(parser->args, command, sizeof(command));
+	return error_set(parser->err, STATUS_INVALID_ARGUMENT,
+		"unknown %s '%.64s': see 'postern%s --help'", what, word, command);
+}
+
+/* ---- options ---- */
+
+static const struct option_spec *find_in(
+	const struct option_spec *options, const char *name, size_t length)
+{
+	for (; options != NULL && options->name != NULL; options++)
+		if (strlen(options->name) == length && memcmp(options->name, name, length) == 0)
+			return options;
 	return NULL;
 }
 
-const char *args_get(const struct cli *cli, const char *name)
+static const struct option_spec *own_options(const struct parser *parser)
 {
-	const char *value = NULL;
-	for (size_t at = 0; at < cli->given_count; at++)
-		if (strcmp(cli->given[at].name, name) == 0)
-			value = cli->given[at].value;
-	return value;
+	return parser->args->command == NULL ? NULL : parser->args->command->options;
 }
 
 static const struct option_spec *find_option(
-	const struct option_spec *options, size_t most, const char *name, size_t length)
+	const struct parser *parser, const char *name, size_t length)
 {
-	for (size_t i = 0; i < most && options[i].name; i++)
-		if (strlen(options[i].name) == length && memcmp(options[i].name, name, length) == 0)
-			return &options[i];
+	const struct option_spec *found = find_in(own_options(parser), name, length);
+
+	return found != NULL ? found : find_in(parser->globals, name, length);
+}
+
+static const struct option_spec *find_letter(const struct parser *parser, char letter)
+{
+	for (const struct option_spec *option = parser->globals; option->name != NULL; option++)
+		if (option->letter == letter && letter != 0)
+			return option;
 	return NULL;
 }
 
-static int unknown_option(const struct cli *cli, const char *word)
+static size_t add_names(const struct option_spec *options, const char **words, size_t n)
 {
-	const char *words[WORDS_MAX];
-	size_t count = 0;
-	for (size_t i = 0; i < OPTIONS_MAX && cli->command && cli->command->options[i].name; i++)
-		words[count++] = cli->command->options[i].name;
-	for (size_t i = 0; global_options[i].name; i++)
-		words[count++] = global_options[i].name;
-	words[count] = NULL;
-	const char *near = nearest_word(word + 2, words);
-	return near ? usage_error(cli, "%s: unknown option: did you mean --%s?", word, near)
-		    : usage_error(cli, "%s: unknown option", word);
+	for (; options != NULL && options->name != NULL && n < MAX_WORDS; options++)
+		words[n++] = options->name;
+	return n;
 }
 
-/* "--name value", "--name=value", "-o value", "-h". Advances *at. */
-static int take_option(struct cli *cli, int argc, char **argv, int *at)
+static enum status unknown_option(
+	struct parser *parser, const char *word, const char *name, size_t length)
 {
-	const char *word = argv[*at];
-	const struct option_spec *spec = NULL;
-	const char *value = NULL;
-	if (strcmp(word, "-o") == 0) {
-		spec = find_option(global_options, OPTIONS_MAX, "output", 6);
-	} else if (strcmp(word, "-h") == 0) {
-		spec = find_option(global_options, OPTIONS_MAX, "help", 4);
-	} else if (strncmp(word, "--", 2) == 0) {
-		size_t length = strcspn(word + 2, "=");
-		if (cli->command)
-			spec = find_option(cli->command->options, OPTIONS_MAX, word + 2, length);
-		if (!spec)
-			spec = find_option(global_options, OPTIONS_MAX, word + 2, length);
-		if (word[2 + length] == '=')
-			value = word + 2 + length + 1;
+	const char *words[MAX_WORDS + 1];
+	char bare[64];
+	size_t n = add_names(own_options(parser), words, 0);
+
+	words[add_names(parser->globals, words, n)] = NULL;
+	snprintf(bare, sizeof(bare), "%.*s",
+		(int)(length < sizeof(bare) ? length : sizeof(bare) - 1), name);
+	for (const struct command_spec *c = parser->commands;
+		parser->args->command == NULL && c->noun != NULL; c++)
+		if (find_in(c->options, name, length) != NULL)
+			return error_set(parser->err, STATUS_INVALID_ARGUMENT,
+				"'--%s' belongs to a command: write it behind the command's name",
+				bare);
+	return unknown(parser, "option", word, "--", nearest_word(bare, words));
+}
+
+static enum status check_name(
+	struct parser *parser, const struct option_spec *option, const char *value)
+{
+	char text[NAMES_SIZE];
+	int number;
+
+	if (name_parse(option->choices, value, &number))
+		return STATUS_OK;
+	if (name_nearest(option->choices, value, text))
+		return error_field(parser->err, option->name,
+			"--%s: unknown value '%.64s': did you mean '%s'?", option->name, value,
+			text);
+	name_list(option->choices, ", ", text, sizeof(text));
+	return error_field(parser->err, option->name,
+		"--%s: unknown value '%.64s': use one of %.200s", option->name, value, text);
+}
+
+static enum status check_word(
+	struct parser *parser, const struct option_spec *option, const char *value)
+{
+	for (size_t i = 0; option->words[i] != NULL; i++)
+		if (strcmp(option->words[i], value) == 0)
+			return STATUS_OK;
+	const char *near = nearest_word(value, option->words);
+	return error_field(parser->err, option->name,
+		"--%s: unknown value '%.64s': did you mean '%s'?", option->name, value,
+		near != NULL ? near : option->words[0]);
+}
+
+static enum status add_value(
+	struct parser *parser, const struct option_spec *option, const char *value)
+{
+	struct args *args = parser->args;
+	enum status status = STATUS_OK;
+
+	if (!(option->flags & OPTION_REPEAT) && args_has(args, option->name))
+		return error_field(parser->err, option->name, "--%s is given twice: give it once",
+			option->name);
+	if (args->value_count == ARGS_MAX_VALUES)
+		return error_set(parser->err, STATUS_INVALID_ARGUMENT, "more than %d options",
+			ARGS_MAX_VALUES);
+	if (option->choices != NULL)
+		status = check_name(parser, option, value);
+	else if (option->words != NULL)
+		status = check_word(parser, option, value);
+	if (status != STATUS_OK)
+		return status;
+	args->values[args->value_count].option = option;
+	args->values[args->value_count].value = value;
+	args->value_count++;
+	return STATUS_OK;
+}
+
+/* The value stands behind '=' (for a letter: directly behind it), or is the next word. */
+static enum status take_option(
+	struct parser *parser, const struct option_spec *option, const char *attached)
+{
+	const char *next = parser->at + 1 < parser->argc ? parser->argv[parser->at + 1] : NULL;
+
+	if (option->value == NULL && attached != NULL)
+		return error_field(parser->err, option->name,
+			"--%s takes no value: leave '%.64s' out", option->name, attached);
+	if (option->value == NULL || attached != NULL)
+		return add_value(parser, option, attached);
+	/* A known option in the value's place: the value was forgotten. --x=--y says that it is
+	 * meant. */
+	if (next == NULL ||
+		(strncmp(next, "--", 2) == 0 &&
+			find_option(parser, next + 2, strcspn(next + 2, "=")) != NULL))
+		return error_field(parser->err, option->name, "--%s needs a value: --%s %s",
+			option->name, option->name, option->value);
+	parser->at++;
+	return add_value(parser, option, next);
+}
+
+static enum status take_dashed(struct parser *parser, const char *word)
+{
+	const char *name = word + (word[1] == '-' ? 2 : 1);
+	size_t length = strcspn(name, "=");
+	const struct option_spec *option;
+
+	if (word[1] != '-') {
+		option = find_letter(parser, name[0]);
+		return option == NULL
+			? unknown_option(parser, word, name, strlen(name))
+			: take_option(parser, option, name[1] == '\0' ? NULL : name + 1);
 	}
-	if (!spec)
-		return unknown_option(cli, word);
-	if (!spec->value && value)
-		return usage_error(cli, "--%s takes no value", spec->name);
-	if (spec->value && !value) {
-		if (*at + 1 >= argc)
-			return usage_error(cli, "--%s: %s is missing", spec->name, spec->value);
-		value = argv[++*at];
-	}
-	if (cli->given_count == GIVEN_MAX)
-		return usage_error(cli, "too many options");
-	cli->given[cli->given_count].name = spec->name;
-	cli->given[cli->given_count++].value = value ? value : "";
-	return EXIT_GOOD;
+	option = find_option(parser, name, length);
+	if (option == NULL)
+		return unknown_option(parser, word, name, length);
+	return take_option(parser, option, name[length] == '=' ? name + length + 1 : NULL);
 }
 
-static int unknown_command(const struct cli *cli, const char *noun, const char *verb)
+/* ---- commands and operands ---- */
+
+const struct command_spec *args_find_command(
+	const struct command_spec *commands, const char *noun, const char *verb)
 {
-	const char *words[WORDS_MAX];
-	size_t count = 0;
-	bool known_noun = false;
-	for (const struct command *each = commands; each->noun; each++)
-		known_noun |= strcmp(each->noun, noun) == 0;
-	for (const struct command *each = commands; each->noun; each++)
-		if (!known_noun || strcmp(each->noun, noun) == 0)
-			words[count++] = known_noun ? each->verb : each->noun;
-	words[count] = NULL;
-	if (known_noun && !verb)
-		return usage_error(
-			cli, "%s: a verb is missing, like `postern %s %s`", noun, noun, words[0]);
-	const char *near = nearest_word(known_noun ? verb : noun, words);
-	if (known_noun)
-		return near ? usage_error(cli, "%s %s: no such command: did you mean `%s %s`?",
-				      noun, verb, noun, near)
-			    : usage_error(cli, "%s %s: no such command", noun, verb);
-	return near ? usage_error(cli, "%s: no such command: did you mean `%s`?", noun, near)
-		    : usage_error(cli, "%s: no such command", noun);
+	for (; commands->noun != NULL; commands++)
+		if (strcmp(commands->noun, noun) == 0 &&
+			(commands->verb == NULL ||
+				(verb != NULL && strcmp(commands->verb, verb) == 0)))
+			return commands;
+	return NULL;
 }
 
-static bool is_option(const char *word)
+static enum status take_noun(struct parser *parser, const char *word)
 {
-	return word[0] == '-' && word[1] != '\0';
-}
+	const char *words[MAX_WORDS + 1];
+	size_t n = 0;
 
-/* The command is the first one or two words that are no options; options before them must be global
- * ones. */
-static int find_command(struct cli *cli, int argc, char **argv, bool *consumed)
-{
-	const char *words[2] = {NULL, NULL};
-	int places[2] = {0, 0}, count = 0;
-	for (int i = 1; i < argc && count < 2; i++) {
-		if (is_option(argv[i])) {
-			const struct option_spec *spec = strcmp(argv[i], "-o") == 0
-				? find_option(global_options, OPTIONS_MAX, "output", 6)
-				: strncmp(argv[i], "--", 2) == 0
-				? find_option(global_options, OPTIONS_MAX, argv[i] + 2,
-					  strcspn(argv[i] + 2, "="))
-				: NULL;
-			if (count > 0)
-				break;
-			i += spec && spec->value && !strchr(argv[i], '=');
-			continue;
+	for (const struct command_spec *c = parser->commands; c->noun != NULL && n < MAX_WORDS;
+		c++) {
+		if (strcmp(c->noun, word) == 0) {
+			parser->args->noun = word;
+			parser->args->command = args_find_command(parser->commands, word, NULL);
+			return STATUS_OK;
 		}
-		places[count] = i;
-		words[count++] = argv[i];
+		words[n++] = c->noun;
 	}
-	if (!words[0]) {
-		args_help(NULL);
-		for (int i = 1; i < argc; i++)
-			if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-				return -1;
-		return EXIT_USAGE;
-	}
-	for (const struct command *each = commands; each->noun; each++) {
-		if (strcmp(each->noun, words[0]) != 0 ||
-			(each->verb && (!words[1] || strcmp(each->verb, words[1]) != 0)))
-			continue;
-		cli->command = each;
-		consumed[places[0]] = true;
-		if (each->verb)
-			consumed[places[1]] = true;
-		return EXIT_GOOD;
-	}
-	return unknown_command(cli, words[0], words[1]);
+	words[n] = NULL;
+	return unknown(parser, "command", word, "", nearest_word(word, words));
 }
 
-int args_parse(struct cli *cli, int argc, char **argv)
+static size_t verbs_of(const struct command_spec *commands, const char *noun, const char **words)
 {
-	bool consumed[GIVEN_MAX] = {false};
-	struct error err;
-	if (argc > GIVEN_MAX)
-		return usage_error(cli, "too many words");
-	int code = find_command(cli, argc, argv, consumed);
-	bool only_operands = false;
-	for (int i = 1; i < argc && code == EXIT_GOOD; i++) {
-		if (consumed[i])
-			continue;
-		if (!only_operands && strcmp(argv[i], "--") == 0)
-			only_operands = true;
-		else if (!only_operands && is_option(argv[i]))
-			code = take_option(cli, argc, argv, &i);
-		else if (cli->operand_count < sizeof cli->operands / sizeof *cli->operands)
-			cli->operands[cli->operand_count++] = argv[i];
-	}
-	if (code != EXIT_GOOD)
-		return code;
-	if (args_get(cli, "help")) {
-		args_help(cli->command);
-		return -1;
-	}
-	if ((int)cli->operand_count < cli->command->least)
-		return usage_error(cli, "%s is missing", cli->command->operands);
-	if ((int)cli->operand_count > cli->command->most)
-		return usage_error(cli, "%s: unexpected word", cli->operands[cli->command->most]);
-	const char *output = args_get(cli, "output"), *deadline = args_get(cli, "deadline");
-	if (output && strcmp(output, "human") != 0 && strcmp(output, "json") != 0)
-		return usage_error(cli, "--output %s: human or json", output);
-	cli->json = output && strcmp(output, "json") == 0;
-	if (deadline && parse_duration(deadline, &cli->deadline_ms, &err))
-		return usage_error(cli, "--deadline: %s", err.text);
-	if (deadline && (cli->deadline_ms == 0 || cli->deadline_ms > 86400000))
-		return usage_error(cli, "--deadline %s: from 1ms to 24h", deadline);
-	return EXIT_GOOD;
+	size_t n = 0;
+
+	for (; commands->noun != NULL && n < MAX_WORDS; commands++)
+		if (strcmp(commands->noun, noun) == 0 && commands->verb != NULL)
+			words[n++] = commands->verb;
+	words[n] = NULL;
+	return n;
 }
 
-int print_version(struct cli *cli)
+static enum status take_verb(struct parser *parser, const char *word)
 {
-	printf(cli->json ? "{\"version\": \"%s\"}\n" : "postern %s\n", POSTERN_VERSION);
-	return EXIT_GOOD;
+	const char *words[MAX_WORDS + 1];
+	char what[48];
+
+	parser->args->command = args_find_command(parser->commands, parser->args->noun, word);
+	if (parser->args->command != NULL)
+		return STATUS_OK;
+	verbs_of(parser->commands, parser->args->noun, words);
+	snprintf(what, sizeof(what), "%s command", parser->args->noun);
+	return unknown(parser, what, word, "", nearest_word(word, words));
 }
 
-int print_help(struct cli *cli)
+static enum status take_operand(struct parser *parser, const char *word)
 {
-	for (const struct command *each = commands; each->noun && cli->operand_count > 0; each++) {
-		if (strcmp(each->noun, cli->operands[0]) == 0 &&
-			(!each->verb ||
-				(cli->operand_count > 1 &&
-					strcmp(each->verb, cli->operands[1]) == 0))) {
-			args_help(each);
-			return EXIT_GOOD;
-		}
+	struct args *args = parser->args;
+	char command[96];
+
+	if (args->operand_count < args->command->max_operands &&
+		args->operand_count < ARGS_MAX_OPERANDS) {
+		args->operands[args->operand_count++] = word;
+		return STATUS_OK;
 	}
-	args_help(NULL);
-	return EXIT_GOOD;
+	command_words(args, command, sizeof(command));
+	return error_set(parser->err, STATUS_INVALID_ARGUMENT,
+		"unexpected word '%.64s': see 'postern%s --help'", word, command);
+}
+
+static enum status take_word(struct parser *parser, const char *word)
+{
+	if (!parser->only_operands && word[0] == '-' && word[1] != '\0') {
+		if (strcmp(word, "--") != 0)
+			return take_dashed(parser, word);
+		parser->only_operands = true;
+		return STATUS_OK;
+	}
+	if (parser->args->noun == NULL)
+		return take_noun(parser, word);
+	if (parser->args->command == NULL)
+		return take_verb(parser, word);
+	return take_operand(parser, word);
+}
+
+/* ---- the whole line ---- */
+
+static enum status missing_verb(struct parser *parser)
+{
+	const char *words[MAX_WORDS + 1];
+	char list[160] = "";
+	size_t used = 0;
+	size_t n = verbs_of(parser->commands, parser->args->noun, words);
+
+	for (size_t i = 0; i < n && used < sizeof(list); i++) {
+		int m = snprintf(
+			list + used, sizeof(list) - used, "%s%s", i == 0 ? "" : ", ", words[i]);
+		used += m > 0 ? (size_t)m : 0;
+	}
+	return error_set(parser->err, STATUS_INVALID_ARGUMENT, "%s: say what to do: %s",
+		parser->args->noun, list);
+}
+
+static enum status check_complete(struct parser *parser)
+{
+	const struct args *args = parser->args;
+	char command[96];
+
+	if (args->noun == NULL)
+		return error_set(parser->err, STATUS_INVALID_ARGUMENT,
+			"no command given: see 'postern help'");
+	if (args->command == NULL)
+		return missing_verb(parser);
+	command_words(args, command, sizeof(command));
+	if (args->operand_count < args->command->min_operands)
+		return error_set(parser->err, STATUS_INVALID_ARGUMENT,
+			"%s is missing: see 'postern%s --help'", args->command->operand, command);
+	for (const struct option_spec *o = args->command->options; o != NULL && o->name != NULL;
+		o++)
+		if ((o->flags & OPTION_REQUIRED) && !args_has(args, o->name))
+			return error_field(parser->err, o->name,
+				"--%s %s is missing: see 'postern%s --help'", o->name, o->value,
+				command);
+	return STATUS_OK;
+}
+
+enum status args_parse(const struct command_spec *commands, const struct option_spec *globals,
+	int argc, char *const *argv, struct args *ret_args, struct error *err)
+{
+	struct parser parser = {
+		.commands = commands,
+		.globals = globals,
+		.args = ret_args,
+		.argc = argc,
+		.argv = argv,
+		.err = err,
+	};
+
+	memset(ret_args, 0, sizeof(*ret_args));
+	for (parser.at = 1; parser.at < argc; parser.at++) {
+		enum status status = take_word(&parser, argv[parser.at]);
+		if (status != STATUS_OK)
+			return status;
+	}
+	if (args_has(ret_args, "help") || args_has(ret_args, "version"))
+		return STATUS_OK;
+	return check_complete(&parser);
+}
+
+bool args_ask_for_json(int argc, char *const *argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		bool next = strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0;
+
+		if (strcmp(argv[i], "-ojson") == 0 || strcmp(argv[i], "--output=json") == 0 ||
+			(next && i + 1 < argc && strcmp(argv[i + 1], "json") == 0))
+			return true;
+	}
+	return false;
 }

@@ -1,137 +1,73 @@
-/* The command line `postern`: one table of commands and options drives parsing, help and the
- * manual's check. */
+/* What every command is given, and what commands share: asking the server and showing its answers.
+ */
 #ifndef POSTERN_CLI_CLI_H
 #define POSTERN_CLI_CLI_H
 
-#include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
-#include "common/error.h"
-#include "postern/v1/types.pb-c.h"
-#include "proto/rpc/rpc.h"
+#include "client/cli/args.h"
+#include "client/cli/client.h"
+#include "client/cli/grid.h"
+#include "client/cli/json.h"
+#include "common/id.h"
 
-enum {
-	EXIT_GOOD = 0,
-	EXIT_OTHER = 1,
-	EXIT_USAGE = 2,
-	EXIT_PROTOCOL_RULES = 10,
-	EXIT_SITE_RULES = 11,
-	EXIT_SCOPE = 12,
-	EXIT_QUOTA = 13,
-	EXIT_GATEWAY_DOWN = 14,
-	EXIT_DEADLINE = 15,
-	EXIT_UNAUTHENTICATED = 16
-};
-
-struct option_spec {
-	const char *name; /* without the dashes */
-	const char *value; /* placeholder, NULL = a switch */
-	const char *help;
-};
-
-#define OPTIONS_MAX 20
-#define GIVEN_MAX 128
-
-struct cli;
-struct command {
-	const char *noun, *verb; /* verb NULL: the noun is the command */
-	const char *operands; /* placeholder text, "" = none */
-	int least, most; /* how many operands */
-	const char *help;
-	int (*run)(struct cli *cli);
-	struct option_spec options[OPTIONS_MAX];
-};
-extern const struct command commands[];
-extern const struct option_spec global_options[];
+#define CLI_MAX_DEADLINE_MS (24 * 3600 * 1000ULL)
 
 struct cli {
-	const struct command *command;
-	const char *operands[8];
-	size_t operand_count;
-	struct {
-		const char *name, *value;
-	} given[GIVEN_MAX];
-	size_t given_count;
+	struct args args;
 	bool json;
-	uint64_t deadline_ms;
-	/* client.c: */
-	struct loop *loop;
-	struct rpc_client *rpc;
-	char *token;
-	bool ready, failed, was_ready;
-	struct error link_error;
+	FILE *out, *err;
+	struct client *client; /* NULL until cli_connect */
+	int64_t deadline_us; /* clock_mono_us() */
+	int output_errno; /* why `out` failed first, 0 = it did not */
+	bool told; /* the failure is already in the output: exit code only */
+	char request_id[ID_TEXT_SIZE]; /* goes into the error object; "" = none */
 };
 
-/* args.c. Usage errors are printed; the result is an exit code, EXIT_GOOD to go on, or -1 when help
- * was printed. */
-int args_parse(struct cli *cli, int argc, char **argv);
-const char *args_get(const struct cli *cli, const char *name); /* the last one given, NULL = none */
-/* The i-th of a repeated option, NULL past the end. */
-const char *args_nth(const struct cli *cli, const char *name, size_t i);
-void args_help(const struct command *command); /* NULL = all */
-int usage_error(const struct cli *cli, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+/* Runs one command line; returns its exit code. Nothing of it outlives the call. */
+int cli_run(int argc, char *const *argv, FILE *out, FILE *err);
 
-/* exit.c */
-int exit_code(const struct error *err);
-/* Prints the error (and in JSON mode the object on standard output) and returns its exit code. */
-int report(const struct cli *cli, const struct error *err);
-
-/* client.c: one connection, made at the first call. */
-typedef void (*reply_cb)(struct cli *cli, const ProtobufCMessage *reply, void *arg);
-/* A unary call or a stream (every item goes to cb). An exit code. */
-int call(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
-	const ProtobufCMessage *request, bool stream, reply_cb cb, void *arg);
-enum status call_raw(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
-	const ProtobufCMessage *request, bool stream, reply_cb cb, void *arg, struct error *err);
+/* Connects as --server, --token-file, --ca-file and --server-name (or the environment) say. No-op
+ * when connected. */
 enum status cli_connect(struct cli *cli, struct error *err);
-void cli_fini(struct cli *cli);
 
-/* json.c */
-void print_json(const ProtobufCMessage *message);
-void print_json_error(const struct error *err);
-/* "used-up" for END_REASON_USED_UP. */
-const char *enum_text(const ProtobufCEnumDescriptor *type, unsigned value, char *text, size_t size);
-bool enum_parse(const ProtobufCEnumDescriptor *type, const char *text, int *ret_value);
-int unknown_enum(const struct cli *cli, const char *option, const ProtobufCEnumDescriptor *type,
-	const char *text);
+/* How a message is shown to people. */
+typedef void (*cli_print_cb)(struct cli *cli, const ProtobufCMessage *message);
+typedef void (*cli_row_cb)(struct grid *grid, const ProtobufCMessage *message);
 
-/* print.c */
-void print_time(
-	int64_t time_us, char *text, size_t size); /* local, to the millisecond; "-" for 0 */
-void print_endpoint(const char *addr, uint32_t port, char *text, size_t size);
+/* A unary call whose reply is printed: as JSON, or by `print`. */
+enum status cli_show(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
+	const ProtobufCMessage *request, cli_print_cb print, struct error *err);
+/* A stream whose items are listed: a JSON line each, or a row each. `none` is said (to people) when
+ * there is no item. */
+enum status cli_list(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
+	const ProtobufCMessage *request, const char *const *headers, cli_row_cb row,
+	const char *none, struct error *err);
+/* A unary call whose reply carries a new token: it is written to --out FILE (./NAME.token), which
+ * must not exist and is made before the server is asked. `token_of` finds it in the reply; `kind`
+ * and `name` are for people. */
+enum status cli_issue_token(struct cli *cli, const ProtobufCServiceDescriptor *service,
+	const char *method, const ProtobufCMessage *request,
+	const char *(*token_of)(const ProtobufCMessage *reply), const char *kind, const char *name,
+	struct error *err);
 
-/* token.c: where a new token goes; checked before the server is asked. */
-int token_file_prepare(struct cli *cli, const char *name, char *path, size_t size);
-int token_file_write(struct cli *cli, const char *path, const char *token);
+/* Prints a message as a JSON line now; false when the output is broken. */
+bool cli_json_line(
+	struct cli *cli, const ProtobufCMessage *message, const struct json_extra *extra);
+/* Hands what was printed to its reader now; false when the output is broken. */
+bool cli_push(struct cli *cli);
+/* "label      text" with the text escaped; nothing when text is empty. */
+void cli_field(FILE *out, const char *label, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
-/* one file per noun */
-int gateway_add(struct cli *cli);
-int gateway_list(struct cli *cli);
-int gateway_show(struct cli *cli);
-int filter_add(struct cli *cli);
-int filter_list(struct cli *cli);
-int auditor_add(struct cli *cli);
-int protocol_register(struct cli *cli);
-int protocol_list(struct cli *cli);
-int policy_allow(struct cli *cli);
-int policy_rules(struct cli *cli);
-int session_open(struct cli *cli);
-int session_close(struct cli *cli);
-int session_list(struct cli *cli);
-int grant_request(struct cli *cli);
-int grant_list(struct cli *cli);
-int grant_show(struct cli *cli);
-int grant_cancel(struct cli *cli);
-int events_watch(struct cli *cli);
-int audit_query(struct cli *cli);
-int audit_verify(struct cli *cli);
-int print_version(struct cli *cli);
-int print_help(struct cli *cli);
-
-/* events.c, also for audit query and grant show */
-void print_entry(const struct cli *cli, const Postern__V1__Entry *entry);
+/* For message fields, whose type is char *; NULL becomes the empty string. */
+char *cli_text(const char *text);
+/* A name as the server accepts it ([a-z0-9][a-z0-9._-]{0,62}); checked here because files are
+ * called after it. */
+enum status cli_check_name(const char *name, struct error *err);
+/* "10.77.2.2:1046", "[fd77::1]:1046"; the port is left out when 0. */
+void cli_address(const char *address, uint32_t port, char *text, size_t size);
 
 #endif

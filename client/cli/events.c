@@ -1,143 +1,160 @@
-#include <stdio.h>
-#include <stdlib.h>
+/* A watch outlives its connection: every batch moves the cursor, and after a loss the stream is
+ * asked for again behind it, so that no event is missed and none printed twice (I8). "now" is a
+ * place too: until the first batch has told which, a loss would make a gap, and only then is a new
+ * "now" taken. */
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/commands.h"
+#include "client/cli/names.h"
+#include "client/cli/story.h"
 #include "common/clock.h"
 #include "common/config.h"
 #include "postern/v1/events.pb-c.h"
 
-#define KINDS_MAX 64
-
-static void print_flow(const Postern__V1__Entry *entry)
-{
-	const Postern__V1__Flow *flow = entry->flow;
-	char from[80], to[80];
-	print_endpoint(flow->client, flow->client_port, from, sizeof from);
-	print_endpoint(flow->remote, flow->remote_port, to, sizeof to);
-	printf("  %s -> %s", from, to);
-	if (flow->accounted)
-		printf("  %llu bytes sent, %llu received, %.3f s",
-			(unsigned long long)flow->bytes_sent,
-			(unsigned long long)flow->bytes_received, (double)flow->duration_us / 1e6);
-}
-
-void print_entry(const struct cli *cli, const Postern__V1__Entry *entry)
-{
-	char when[40], kind[48], reason[48], to[80];
-	if (cli->json) {
-		print_json(&entry->base);
-		return;
-	}
-	print_time(entry->time_us, when, sizeof when);
-	printf("%6llu  %s  %-19s", (unsigned long long)entry->sequence, when,
-		enum_text(&postern__v1__entry_kind__descriptor, entry->kind, kind, sizeof kind));
-	if (entry->gateway[0])
-		printf(" %s", entry->gateway);
-	if (entry->flow) {
-		print_flow(entry);
-	} else if (entry->remote[0]) {
-		print_endpoint(entry->remote, entry->remote_port, to, sizeof to);
-		printf("  %s -> %s", entry->client, to);
-	}
-	if (entry->reason)
-		printf("  %s",
-			enum_text(&postern__v1__end_reason__descriptor, entry->reason, reason,
-				sizeof reason));
-	if (entry->rule[0])
-		printf("  rule \"%s\"", entry->rule);
-	if (entry->detail[0])
-		printf("  %s", entry->detail);
-	if (entry->grant[0])
-		printf("  grant %s", entry->grant);
-	puts("");
-	fflush(stdout);
-}
-
-struct watching {
-	uint64_t cursor, seen, wanted; /* wanted 0 = for ever */
-	bool over;
+struct watch {
+	struct cli *cli;
+	Postern__V1__WatchRequest request;
+	Postern__V1__EntryKind kinds[ARGS_MAX_VALUES];
+	uint64_t count; /* events wanted, 0 = no end */
+	uint64_t seen;
 };
 
-static void on_batch(struct cli *cli, const ProtobufCMessage *message, void *arg)
+static bool is_over(const struct watch *watch)
 {
+	return watch->count != 0 && watch->seen >= watch->count;
+}
+
+static bool on_batch(void *arg, const ProtobufCMessage *message)
+{
+	struct watch *watch = arg;
 	const Postern__V1__EventBatch *batch = (const Postern__V1__EventBatch *)message;
-	struct watching *watching = arg;
-	for (size_t i = 0; i < batch->n_entries && !watching->over; i++) {
-		print_entry(cli, batch->entries[i]);
-		watching->cursor = batch->entries[i]->sequence;
-		watching->over = ++watching->seen == watching->wanted;
+
+	for (size_t i = 0; i < batch->n_entries && !is_over(watch); i++) {
+		const Postern__V1__Entry *entry = batch->entries[i];
+
+		if (entry->sequence <= watch->request.cursor)
+			continue; /* told before */
+		if (watch->cli->json && !cli_json_line(watch->cli, &entry->base, NULL))
+			return false;
+		if (!watch->cli->json)
+			story_line(watch->cli->out, entry);
+		watch->request.cursor = entry->sequence;
+		watch->seen++;
 	}
-	if (!watching->over)
-		watching->cursor = batch->cursor;
-	if (watching->over)
-		exit(EXIT_GOOD); /* all is printed and flushed; the server sees the connection end
-				  */
+	if (!is_over(watch) && batch->cursor > watch->request.cursor)
+		watch->request.cursor = batch->cursor;
+	if (watch->request.cursor != 0)
+		watch->request.from_now = false;
+	return cli_push(watch->cli) && !is_over(watch);
 }
 
-static int parse_kinds(struct cli *cli, Postern__V1__EntryKind *kinds, size_t *ret_count)
+static enum status read_cursor(
+	const struct args *args, Postern__V1__WatchRequest *request, struct error *err)
 {
-	const char *kind;
-	*ret_count = 0;
-	for (size_t i = 0; i < KINDS_MAX && (kind = args_nth(cli, "kind", i)); i++) {
-		int value;
-		if (!enum_parse(&postern__v1__entry_kind__descriptor, kind, &value))
-			return unknown_enum(
-				cli, "kind", &postern__v1__entry_kind__descriptor, kind);
-		kinds[(*ret_count)++] = (Postern__V1__EntryKind)value;
+	const char *cursor = args_value(args, "cursor");
+
+	if (cursor == NULL || strcmp(cursor, "now") == 0) {
+		request->from_now = true;
+		return STATUS_OK;
 	}
-	return EXIT_GOOD;
+	if (strcmp(cursor, "start") == 0 ||
+		parse_number(cursor, 0, INT64_MAX, &request->cursor, NULL) == STATUS_OK)
+		return STATUS_OK;
+	return error_field(err, "cursor",
+		"--cursor: '%.64s' is no place: write now, start, or the number of the last event "
+		"you have",
+		cursor);
 }
 
-static int parse_watch(struct cli *cli, Postern__V1__WatchRequest *request,
-	Postern__V1__EntryKind *kinds, struct watching *watching, uint64_t *ret_timeout_ms)
+static enum status read_watch(struct watch *watch, struct error *err)
 {
-	const char *cursor = args_get(cli, "cursor"), *count = args_get(cli, "count"),
-		   *timeout = args_get(cli, "timeout");
-	struct error err;
-	int code = parse_kinds(cli, kinds, &request->n_kinds);
-	if (code)
-		return code;
-	request->kinds = kinds;
-	request->from_now = !cursor || strcmp(cursor, "now") == 0;
-	if (cursor && !request->from_now && strcmp(cursor, "start") != 0 &&
-		parse_number(cursor, 0, INT64_MAX, &request->cursor, &err))
-		return usage_error(cli, "--cursor: now, start, or %s", err.text);
-	if (count && parse_number(count, 1, INT64_MAX, &watching->wanted, &err))
-		return usage_error(cli, "--count: %s", err.text);
-	if (timeout && (parse_duration(timeout, ret_timeout_ms, &err) || *ret_timeout_ms == 0))
-		return usage_error(cli, "--timeout %s: a duration like 5s", timeout);
-	request->gateway =
-		(char *)(uintptr_t)(args_get(cli, "gateway") ? args_get(cli, "gateway") : "");
-	request->grant = (char *)(uintptr_t)(args_get(cli, "grant") ? args_get(cli, "grant") : "");
-	return EXIT_GOOD;
-}
-
-int events_watch(struct cli *cli)
-{
-	Postern__V1__WatchRequest request = POSTERN__V1__WATCH_REQUEST__INIT;
-	Postern__V1__EntryKind kinds[KINDS_MAX];
-	struct watching watching = {0};
-	struct error err = {0};
+	const struct args *args = &watch->cli->args;
+	const char *kind, *grant = NULL;
 	uint64_t timeout_ms = 0;
-	int code = parse_watch(cli, &request, kinds, &watching, &timeout_ms);
-	if (code)
-		return code;
-	int64_t until = timeout_ms ? clock_mono_us() + (int64_t)timeout_ms * 1000 : CLOCK_NEVER;
-	do {
-		cli->deadline_ms = 0;
-		if (until != CLOCK_NEVER) {
-			int64_t left = (until - clock_mono_us()) / 1000;
-			cli->deadline_ms = left > 1 ? (uint64_t)left : 1;
+
+	enum status status = read_cursor(args, &watch->request, err);
+	if (status == STATUS_OK)
+		status = args_id(args, "grant", &grant, err);
+	if (status == STATUS_OK)
+		status = args_number(args, "count", INT64_MAX, &watch->count, err);
+	if (status == STATUS_OK)
+		status = args_duration(args, "timeout", CLI_MAX_DEADLINE_MS, &timeout_ms, err);
+	if (status != STATUS_OK)
+		return status;
+	for (size_t i = 0; (kind = args_nth(args, "kind", i)) != NULL; i++) {
+		int value = 0;
+		name_parse(&postern__v1__entry_kind__descriptor, kind, &value);
+		watch->kinds[watch->request.n_kinds++] = (Postern__V1__EntryKind)value;
+	}
+	watch->request.kinds = watch->kinds;
+	watch->request.gateway = cli_text(args_value(args, "gateway"));
+	watch->request.grant = cli_text(grant);
+	int64_t end_us =
+		timeout_ms == 0 ? CLOCK_NEVER : clock_mono_us() + (int64_t)timeout_ms * 1000;
+	if (end_us < watch->cli->deadline_us)
+		watch->cli->deadline_us = end_us;
+	return STATUS_OK;
+}
+
+/* The end that --timeout (or --deadline) makes. */
+static enum status time_is_over(const struct watch *watch, struct error *err)
+{
+	if (watch->count != 0)
+		return error_reason(err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+			"time is over: %llu of %llu events came", (unsigned long long)watch->seen,
+			(unsigned long long)watch->count);
+	return error_reason(err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+		"time is over: %llu event%s came", (unsigned long long)watch->seen,
+		watch->seen == 1 ? "" : "s");
+}
+
+static enum status watch_until_over(struct watch *watch, struct error *err)
+{
+	struct cli *cli = watch->cli;
+	struct client_call call = {
+		.service = &postern__v1__events__descriptor,
+		.method = "Watch",
+		.request = &watch->request.base,
+		.stream = true,
+		.deadline_us = cli->deadline_us,
+		.on_message = on_batch,
+		.arg = watch,
+	};
+
+	for (;;) {
+		struct error why = {0};
+		enum status status = client_call(cli->client, &call, &why);
+
+		if (is_over(watch) || cli->output_errno != 0)
+			return STATUS_OK;
+		if (status == STATUS_DEADLINE_EXCEEDED)
+			return time_is_over(watch, err);
+		/* A server that ends the stream by itself is being stopped. */
+		if (status != STATUS_OK && !client_was_lost(cli->client, &why)) {
+			*err = why;
+			return status;
 		}
-		(void)call_raw(cli, &postern__v1__events__descriptor, "Watch", &request.base, true,
-			on_batch, &watching, &err);
-		/* A lost connection: go on behind what was seen (I8). Before anything was seen,
-		 * "now" is a new now. */
-		if (watching.cursor) {
-			request.from_now = false;
-			request.cursor = watching.cursor;
+		if (!cli->json)
+			fprintf(cli->err, "postern: events watch: %s: connecting again\n",
+				why.text[0] != '\0' ? why.text : "the server ended the stream");
+		status = client_reconnect(cli->client, cli->deadline_us, &why);
+		if (status == STATUS_UNAVAILABLE)
+			return time_is_over(watch, err);
+		if (status != STATUS_OK) {
+			*err = why;
+			return status;
 		}
-	} while (err.status == STATUS_UNAVAILABLE && cli->was_ready && clock_mono_us() < until);
-	return report(cli, &err);
+	}
+}
+
+enum status events_watch(struct cli *cli, struct error *err)
+{
+	struct watch watch = {.cli = cli};
+
+	postern__v1__watch_request__init(&watch.request);
+	enum status status = read_watch(&watch, err);
+	if (status == STATUS_OK)
+		status = cli_connect(cli, err);
+	return status != STATUS_OK ? status : watch_until_over(&watch, err);
 }

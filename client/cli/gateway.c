@@ -1,96 +1,122 @@
-#include <stdio.h>
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/commands.h"
+#include "client/cli/text.h"
+#include "common/clock.h"
 #include "postern/v1/gateways.pb-c.h"
 
-#define SERVICE &postern__v1__gateways__descriptor
-#define LABELS_MAX 64
+static const ProtobufCServiceDescriptor *const service = &postern__v1__gateways__descriptor;
 
-static void on_added(struct cli *cli, const ProtobufCMessage *message, void *arg)
+static const char *token_of(const ProtobufCMessage *message)
 {
-	const Postern__V1__GatewayAddReply *reply = (const Postern__V1__GatewayAddReply *)message;
-	if (token_file_write(cli, arg, reply->token))
-		return;
-	if (cli->json)
-		print_json(&reply->gateway->base);
-	else
-		printf("gateway %s added: give its agent this token and the server's ca.pem\n",
-			reply->gateway->name);
+	return ((const Postern__V1__GatewayAddReply *)message)->token;
 }
 
-int gateway_add(struct cli *cli)
+enum status gateway_add(struct cli *cli, struct error *err)
 {
 	Postern__V1__GatewayAddRequest request = POSTERN__V1__GATEWAY_ADD_REQUEST__INIT;
-	char path[4096];
-	char *labels[LABELS_MAX];
-	int code = token_file_prepare(cli, cli->operands[0], path, sizeof path);
-	if (code)
-		return code;
-	request.name = (char *)(uintptr_t)cli->operands[0];
+	const char *name = cli->args.operands[0];
+	char *labels[ARGS_MAX_VALUES];
+	const char *label;
+
+	enum status status = cli_check_name(name, err);
+	if (status != STATUS_OK)
+		return status;
+	while ((label = args_nth(&cli->args, "label", request.n_labels)) != NULL)
+		labels[request.n_labels++] = cli_text(label);
+	request.name = cli_text(name);
 	request.labels = labels;
-	for (const char *label; request.n_labels < LABELS_MAX &&
-		(label = args_nth(cli, "label", request.n_labels));)
-		labels[request.n_labels++] = (char *)(uintptr_t)label;
-	return call(cli, SERVICE, "Add", &request.base, false, on_added, path);
+	return cli_issue_token(cli, service, "Add", &request.base, token_of, "gateway", name, err);
 }
 
-static void on_listed(struct cli *cli, const ProtobufCMessage *message, void *arg)
+static void join_words(char *const *words, size_t count, char *text, size_t size)
 {
-	const Postern__V1__Gateway *gateway = (const Postern__V1__Gateway *)message;
-	bool *headed = arg;
-	if (cli->json) {
-		print_json(message);
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < count; i++) {
+		int n = snprintf(text + used, size - used, "%s%s", i == 0 ? "" : ",", words[i]);
+		if (n < 0 || (size_t)n >= size - used)
+			return;
+		used += (size_t)n;
+	}
+}
+
+/* "connected for 3m2s", "lost 10s ago", "never joined": by this machine's clock. */
+static void tell_link(const Postern__V1__Gateway *gateway, char *text, size_t size)
+{
+	int64_t since_us = gateway->connected ? gateway->joined_us : gateway->lost_us;
+	int64_t past_us = clock_real_us() - since_us;
+	char span[TEXT_AMOUNT_SIZE];
+
+	if (since_us == 0) {
+		snprintf(text, size, "%s", gateway->connected ? "connected" : "never joined");
 		return;
 	}
-	if (!*headed)
-		printf("%-20s %-12s %-8s %7s %7s  %s\n", "GATEWAY", "STATE", "MODE", "GRANTS",
-			"FLOWS", "AGENT");
-	*headed = true;
-	printf("%-20s %-12s %-8s %7llu %7llu  %s%s\n", gateway->name,
-		gateway->connected ? "connected" : "away", gateway->mode,
-		(unsigned long long)gateway->live_grants, (unsigned long long)gateway->open_flows,
-		gateway->agent, gateway->n_problems ? "  (has problems: see gateway show)" : "");
+	text_span(past_us > 0 ? past_us / 1000000 * 1000000 : 0, span);
+	snprintf(text, size, gateway->connected ? "connected for %s" : "lost %s ago", span);
 }
 
-int gateway_list(struct cli *cli)
+static void list_row(struct grid *grid, const ProtobufCMessage *message)
 {
+	const Postern__V1__Gateway *gateway = (const Postern__V1__Gateway *)message;
+	char labels[256];
+	char link[80];
+
+	join_words(gateway->labels, gateway->n_labels, labels, sizeof(labels));
+	tell_link(gateway, link, sizeof(link));
+	grid_cell(grid, "%s", gateway->name);
+	grid_cell(grid, "%s", link);
+	grid_cell(grid, "%s", gateway->mode);
+	grid_cell(grid, "%llu", (unsigned long long)gateway->live_grants);
+	grid_cell(grid, "%llu", (unsigned long long)gateway->open_flows);
+	grid_cell(grid, "%zu", gateway->n_problems);
+	grid_cell(grid, "%s", labels);
+}
+
+enum status gateway_list(struct cli *cli, struct error *err)
+{
+	static const char *const headers[] = {
+		"GATEWAY", "LINK", "MODE", "GRANTS", "FLOWS", "PROBLEMS", "LABELS", NULL};
 	Postern__V1__GatewayListRequest request = POSTERN__V1__GATEWAY_LIST_REQUEST__INIT;
-	bool headed = false;
-	int code = call(cli, SERVICE, "List", &request.base, true, on_listed, &headed);
-	if (code == EXIT_GOOD && !headed && !cli->json)
-		puts("no gateways: add one with `postern gateway add NAME`");
-	return code;
+
+	return cli_list(cli, service, "List", &request.base, headers, list_row,
+		"no gateway yet: postern gateway add NAME", err);
 }
 
-static void on_shown(struct cli *cli, const ProtobufCMessage *message, void *arg)
+static void print_gateway(struct cli *cli, const ProtobufCMessage *message)
 {
 	const Postern__V1__Gateway *gateway = (const Postern__V1__Gateway *)message;
-	char joined[40], lost[40];
-	(void)arg;
-	if (cli->json) {
-		print_json(message);
-		return;
-	}
-	print_time(gateway->joined_us, joined, sizeof joined);
-	print_time(gateway->lost_us, lost, sizeof lost);
-	printf("gateway    %s\nstate      %s\nmode       %s\nagent      %s\nkernel     %s\nboot id "
-	       "   %s\njoined     %s\nlost       %s\n"
-	       "grants     %llu live\nflows      %llu open\n",
-		gateway->name, gateway->connected ? "connected" : "away", gateway->mode,
-		gateway->agent, gateway->kernel, gateway->boot_id, joined, lost,
-		(unsigned long long)gateway->live_grants, (unsigned long long)gateway->open_flows);
-	for (size_t i = 0; i < gateway->n_labels; i++)
-		printf("label      %s\n", gateway->labels[i]);
-	for (size_t i = 0; i < gateway->n_addresses; i++)
-		printf("address    %s\n", gateway->addresses[i]);
+	char text[512];
+	char time[TEXT_TIME_SIZE];
+
+	tell_link(gateway, text, sizeof(text));
+	fprintf(cli->out, "gateway %s: %s\n", gateway->name, text);
+	join_words(gateway->labels, gateway->n_labels, text, sizeof(text));
+	cli_field(cli->out, "labels", "%s", text);
+	cli_field(cli->out, "mode", "%s", gateway->mode);
+	cli_field(cli->out, "agent", "%s", gateway->agent);
+	cli_field(cli->out, "kernel", "%s", gateway->kernel);
+	cli_field(cli->out, "boot", "%s", gateway->boot_id);
+	join_words(gateway->addresses, gateway->n_addresses, text, sizeof(text));
+	cli_field(cli->out, "addresses", "%s", text);
+	cli_field(cli->out, "live grants", "%llu", (unsigned long long)gateway->live_grants);
+	cli_field(cli->out, "open flows", "%llu", (unsigned long long)gateway->open_flows);
+	text_time(gateway->added_us, false, time);
+	cli_field(cli->out, "added", "%s", time);
+	text_time(gateway->joined_us, false, time);
+	cli_field(cli->out, "joined", "%s", gateway->joined_us != 0 ? time : "");
+	text_time(gateway->lost_us, false, time);
+	cli_field(cli->out, "lost", "%s", gateway->lost_us != 0 ? time : "");
 	for (size_t i = 0; i < gateway->n_problems; i++)
-		printf("problem    %s\n", gateway->problems[i]);
+		cli_field(cli->out, "problem", "%s", gateway->problems[i]);
 }
 
-int gateway_show(struct cli *cli)
+enum status gateway_show(struct cli *cli, struct error *err)
 {
 	Postern__V1__GatewayShowRequest request = POSTERN__V1__GATEWAY_SHOW_REQUEST__INIT;
-	request.name = (char *)(uintptr_t)cli->operands[0];
-	return call(cli, SERVICE, "Show", &request.base, false, on_shown, NULL);
+
+	request.name = cli_text(cli->args.operands[0]);
+	return cli_show(cli, service, "Show", &request.base, print_gateway, err);
 }

@@ -1,245 +1,414 @@
-#include <stdio.h>
+/* grant request retries: the request id makes a repeated request the same grant (I6), so a lost
+ * connection is made again and the question asked again until the deadline. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "client/cli/cli.h"
-#include "common/addr.h"
+#include "client/cli/commands.h"
+#include "client/cli/names.h"
+#include "client/cli/story.h"
+#include "client/cli/text.h"
 #include "common/clock.h"
 #include "common/config.h"
 #include "common/id.h"
 #include "postern/v1/audit.pb-c.h"
 #include "postern/v1/grants.pb-c.h"
 
-#define SERVICE &postern__v1__grants__descriptor
-#define DEADLINE_MS 5000
+#define LIFETIME_MAX_MS                                                                            \
+	(7 * 24 * 3600 *                                                                           \
+		1000ULL) /* the server's cap is lower; this only catches slips of the pen */
+#define CONTEXT_MAX 4096
 
-static char *text(const char *from)
-{
-	return (char *)(uintptr_t)(from ? from : "");
-}
+static const ProtobufCServiceDescriptor *const service = &postern__v1__grants__descriptor;
 
-static void left_text(const Postern__V1__Grant *grant, char *to, size_t size)
+/* "active, 59.8s left", "expired (unused-timeout)" */
+static void tell_state(const Postern__V1__Grant *grant, char *text, size_t size)
 {
-	if (grant->left_ms)
-		format_duration(grant->left_ms, to, size);
+	char state[NAME_SIZE], reason[NAME_SIZE], left[32];
+
+	name_of(&postern__v1__grant_state__descriptor, (int)grant->state, state);
+	name_of(&postern__v1__end_reason__descriptor, (int)grant->reason, reason);
+	format_duration(grant->left_ms, left, sizeof(left));
+	if (reason[0] != '\0')
+		snprintf(text, size, "%s (%s)", state, reason);
+	else if (grant->left_ms != 0)
+		snprintf(text, size, "%s, %s left", state, left);
 	else
-		snprintf(to, size, "-");
+		snprintf(text, size, "%s", state);
 }
 
-static void print_grant(const Postern__V1__Grant *grant)
+static void tell_connections(const Postern__V1__Grant *grant, char *text, size_t size)
 {
-	char remote[80], left[32], state[32], reason[40], most[24] = "unlimited";
-	print_endpoint(grant->remote, grant->remote_port, remote, sizeof remote);
-	left_text(grant, left, sizeof left);
-	if (grant->max_connections)
-		snprintf(most, sizeof most, "%llu", (unsigned long long)grant->max_connections);
-	printf("grant        %s\nstate        %s", grant->id,
-		enum_text(
-			&postern__v1__grant_state__descriptor, grant->state, state, sizeof state));
-	if (grant->reason)
-		printf(" (%s)",
-			enum_text(&postern__v1__end_reason__descriptor, grant->reason, reason,
-				sizeof reason));
-	printf("\ngateway      %s\nclient       %s\nto           %s %s\nprotocol     %s\nasked by  "
-	       "   %s\nconnections  %llu of %s\ntime left    %s\n",
-		grant->gateway, grant->client, remote, grant->transport == 17 ? "udp" : "tcp",
-		grant->protocol, grant->filter, (unsigned long long)grant->connections, most, left);
-	if (grant->session[0])
-		printf("session      %s\n", grant->session);
+	if (grant->max_connections == 0)
+		snprintf(text, size, "%" PRIu64 " of any number", grant->connections);
+	else
+		snprintf(text, size, "%" PRIu64 " of %" PRIu64, grant->connections,
+			grant->max_connections);
 }
 
-static void on_grant(struct cli *cli, const ProtobufCMessage *message, void *arg)
+static void print_door(struct cli *cli, const Postern__V1__Grant *grant)
+{
+	char text[256];
+
+	story_door(grant->client, grant->remote, grant->remote_port, grant->transport, text,
+		sizeof(text));
+	cli_field(cli->out, "door", "%s, on gateway %s", text, grant->gateway);
+}
+
+static void print_timing(struct cli *cli, const Postern__V1__GrantTiming *timing)
+{
+	char decide[TEXT_AMOUNT_SIZE], commit[TEXT_AMOUNT_SIZE], push[TEXT_AMOUNT_SIZE],
+		kernel[TEXT_AMOUNT_SIZE];
+
+	if (timing == NULL ||
+		timing->decide_us + timing->commit_us + timing->push_us + timing->kernel_us == 0)
+		return;
+	text_span((int64_t)timing->decide_us, decide);
+	text_span((int64_t)timing->commit_us, commit);
+	text_span((int64_t)timing->push_us, push);
+	text_span((int64_t)timing->kernel_us, kernel);
+	cli_field(cli->out, "time taken", "decide %s, commit %s, push %s, kernel %s", decide,
+		commit, push, kernel);
+}
+
+static void print_granted(struct cli *cli, const ProtobufCMessage *message)
 {
 	const Postern__V1__GrantReply *reply = (const Postern__V1__GrantReply *)message;
-	(void)arg;
-	if (cli->json)
-		print_json(cli->command->verb && strcmp(cli->command->verb, "request") == 0
-				? &reply->base
-				: &reply->grant->base);
-	else
-		print_grant(reply->grant);
+	char state[160];
+
+	tell_state(reply->grant, state, sizeof(state));
+	fprintf(cli->out, "granted %s: %s\n", reply->grant->id, state);
+	print_door(cli, reply->grant);
+	cli_field(cli->out, "request id", "%s", reply->grant->request_id);
+	print_timing(cli, reply->timing);
 }
 
 /* ---- request ---- */
 
-static int parse_flags(struct cli *cli, Postern__V1__GrantRequest *request)
-{
-	const char *flag;
-	for (size_t i = 0; (flag = args_nth(cli, "flag", i)); i++) {
-		int value;
-		if (!enum_parse(&postern__v1__grant_flag__descriptor, flag, &value))
-			return unknown_enum(
-				cli, "flag", &postern__v1__grant_flag__descriptor, flag);
-		request->flags |= (uint32_t)value;
-	}
-	return EXIT_GOOD;
-}
-
-struct request_text {
-	char remote[ADDR_TEXT_SIZE], external[ADDR_TEXT_SIZE], id[ID_TEXT_SIZE];
+/* Texts that the request points to. */
+struct request_texts {
+	char client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE], external[ADDR_TEXT_SIZE];
+	char request_id[ID_TEXT_SIZE];
 };
 
-static int parse_places(
-	struct cli *cli, Postern__V1__GrantRequest *request, struct request_text *texts)
+static enum status read_addresses(const struct args *args, Postern__V1__GrantRequest *request,
+	struct request_texts *texts, struct error *err)
 {
-	const char *to = args_get(cli, "to"), *external = args_get(cli, "external");
-	struct endpoint endpoint;
-	if (!to || !endpoint_parse(to, true, &endpoint))
-		return usage_error(
-			cli, "--to %s: write ADDR:PORT or [ADDR6]:PORT", to ? to : "is missing");
-	addr_format(&endpoint.addr, texts->remote);
+	struct addr client = {0};
+	struct endpoint to = {0}, external = {0};
+
+	enum status status = args_address(args, "client", &client, err);
+	if (status == STATUS_OK)
+		status = args_endpoint(args, "to", true, &to, err);
+	if (status == STATUS_OK)
+		status = args_endpoint(args, "external", false, &external, err);
+	if (status != STATUS_OK)
+		return status;
+	addr_format(&client, texts->client);
+	addr_format(&to.addr, texts->remote);
+	addr_format(&external.addr, texts->external);
+	request->client = texts->client;
 	request->remote = texts->remote;
-	request->remote_port = endpoint.port;
-	if (external) {
-		if (!endpoint_parse(external, false, &endpoint))
-			return usage_error(cli, "--external %s: write ADDR or ADDR:PORT", external);
-		addr_format(&endpoint.addr, texts->external);
-		request->external = texts->external;
-		request->external_port = endpoint.port;
-	}
-	return EXIT_GOOD;
+	request->remote_port = to.port;
+	request->external = texts->external;
+	request->external_port = external.port;
+	return STATUS_OK;
 }
 
-static int parse_request(
-	struct cli *cli, Postern__V1__GrantRequest *request, struct request_text *texts)
+static enum status read_terms(
+	const struct args *args, Postern__V1__GrantRequest *request, struct error *err)
 {
-	const char *transport = args_get(cli, "transport"), *lifetime = args_get(cli, "lifetime"),
-		   *most = args_get(cli, "max-connections");
-	const char *wait = args_get(cli, "wait"), *context = args_get(cli, "context"),
-		   *id = args_get(cli, "request-id");
-	struct error err;
-	struct id made = id_new();
-	int code = parse_places(cli, request, texts);
-	if (!code)
-		code = parse_flags(cli, request);
-	if (code)
-		return code;
-	if (transport && strcmp(transport, "tcp") != 0 && strcmp(transport, "udp") != 0)
-		return usage_error(cli, "--transport %s: tcp or udp", transport);
-	if (wait && strcmp(wait, "decided") != 0 && strcmp(wait, "installed") != 0)
-		return usage_error(cli, "--wait %s: decided or installed", wait);
-	if (lifetime && parse_duration(lifetime, &request->lifetime_ms, &err))
-		return usage_error(cli, "--lifetime: %s", err.text);
-	if (most && parse_number(most, 1, UINT32_MAX, &request->max_connections, &err))
-		return usage_error(cli, "--max-connections: %s", err.text);
-	if (id && !id_parse(id, &made))
-		return usage_error(cli, "--request-id %s: not a UUID", id);
-	id_format(&made, texts->id);
-	request->request_id = texts->id;
-	request->gateway = text(args_get(cli, "gateway"));
-	request->client = text(args_get(cli, "client"));
-	request->session = text(args_get(cli, "session"));
-	request->protocol = text(args_get(cli, "protocol"));
-	if (!request->protocol[0])
-		return usage_error(cli, "--protocol is missing");
-	if (!request->session[0] && (!request->gateway[0] || !request->client[0]))
-		return usage_error(cli, "--gateway and --client are needed, or --session");
-	request->transport = transport && transport[0] == 'u'
-		? POSTERN__V1__TRANSPORT__TRANSPORT_UDP
-		: POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
-	request->wait = wait && wait[0] == 'd' ? POSTERN__V1__WAIT__WAIT_DECIDED
-					       : POSTERN__V1__WAIT__WAIT_INSTALLED;
-	request->notify = args_get(cli, "notify") != NULL;
-	if (context) {
-		request->context.data = (uint8_t *)text(context);
-		request->context.len = strlen(context);
+	int transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	int wait = POSTERN__V1__WAIT__WAIT_INSTALLED;
+	const char *flag;
+
+	enum status status = args_choice(args, "transport", &transport, err);
+	if (status == STATUS_OK)
+		status = args_choice(args, "wait", &wait, err);
+	if (status == STATUS_OK)
+		status = args_duration(
+			args, "lifetime", LIFETIME_MAX_MS, &request->lifetime_ms, err);
+	if (status == STATUS_OK)
+		status = args_number(
+			args, "max-connections", INT64_MAX, &request->max_connections, err);
+	if (status != STATUS_OK)
+		return status;
+	for (size_t i = 0; (flag = args_nth(args, "flag", i)) != NULL; i++) {
+		int bit;
+		if (name_parse(&postern__v1__grant_flag__descriptor, flag, &bit))
+			request->flags |= (uint32_t)bit;
 	}
-	return EXIT_GOOD;
+	request->transport = (Postern__V1__Transport)transport;
+	request->wait = (Postern__V1__Wait)wait;
+	return STATUS_OK;
 }
 
-int grant_request(struct cli *cli)
+static enum status read_request(const struct args *args, Postern__V1__GrantRequest *request,
+	struct request_texts *texts, struct error *err)
+{
+	const char *session = NULL, *request_id = NULL;
+	const char *context = args_value(args, "context");
+
+	enum status status = read_addresses(args, request, texts, err);
+	if (status == STATUS_OK)
+		status = read_terms(args, request, err);
+	if (status == STATUS_OK)
+		status = args_id(args, "session", &session, err);
+	if (status == STATUS_OK)
+		status = args_id(args, "request-id", &request_id, err);
+	if (status != STATUS_OK)
+		return status;
+	if (session == NULL && request->client[0] == '\0')
+		return error_field(err, "client",
+			"--client ADDR or --session ID is missing: say who may pass");
+	if (context != NULL && strlen(context) > CONTEXT_MAX)
+		return error_field(err, "context", "--context is %zu bytes long: at most %d",
+			strlen(context), CONTEXT_MAX);
+	struct id id = id_new();
+	if (request_id != NULL)
+		id_parse(request_id, &id);
+	id_format(&id, texts->request_id);
+	request->request_id = texts->request_id;
+	request->gateway = cli_text(args_value(args, "gateway"));
+	request->session = cli_text(session);
+	request->protocol = cli_text(args_value(args, "protocol"));
+	request->notify = args_has(args, "notify");
+	request->context.data = (uint8_t *)cli_text(context);
+	request->context.len = context == NULL ? 0 : strlen(context);
+	return STATUS_OK;
+}
+
+struct asking {
+	struct cli *cli;
+	bool granted;
+};
+
+static bool on_granted(void *arg, const ProtobufCMessage *message)
+{
+	struct asking *asking = arg;
+
+	asking->granted = ((const Postern__V1__GrantReply *)message)->grant != NULL;
+	if (!asking->granted)
+		return false;
+	if (asking->cli->json)
+		return cli_json_line(asking->cli, message, NULL);
+	print_granted(asking->cli, message);
+	return true;
+}
+
+/* Asked at least once, and no answer is known: only a repetition with the same id can tell. */
+static enum status unanswered(const struct cli *cli, const struct error *why, struct error *err)
+{
+	return error_reason(err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+		"no answer before the deadline (%.120s): ask again with --request-id %s to learn "
+		"what became of it",
+		why->text, cli->request_id);
+}
+
+/* Once; `ret_again`: the connection was lost, so the question may be put again. */
+static enum status ask(struct cli *cli, const Postern__V1__GrantRequest *request, bool *ret_again,
+	struct error *err)
+{
+	struct asking asking = {.cli = cli};
+	struct client_call call = {
+		.service = service,
+		.method = "Request",
+		.request = &request->base,
+		.deadline_us = cli->deadline_us,
+		.on_message = on_granted,
+		.arg = &asking,
+	};
+	enum status status = client_call(cli->client, &call, err);
+
+	*ret_again = status != STATUS_OK && client_was_lost(cli->client, err);
+	if (status == STATUS_OK && !asking.granted)
+		return error_set(err, STATUS_INTERNAL,
+			"the server's answer holds no grant: is it a newer one?");
+	return status;
+}
+
+static enum status ask_until_answered(
+	struct cli *cli, const Postern__V1__GrantRequest *request, struct error *err)
+{
+	enum status status = cli_connect(cli, err);
+	bool again = status == STATUS_OK;
+
+	while (again) {
+		status = ask(cli, request, &again, err);
+		if (!again)
+			break;
+		struct error why = {0};
+		status = client_reconnect(cli->client, cli->deadline_us, &why);
+		if (status == STATUS_UNAVAILABLE)
+			return unanswered(cli, &why, err);
+		if (status != STATUS_OK) {
+			*err = why;
+			return status;
+		}
+	}
+	return status;
+}
+
+enum status grant_request(struct cli *cli, struct error *err)
 {
 	Postern__V1__GrantRequest request = POSTERN__V1__GRANT_REQUEST__INIT;
-	struct request_text texts;
-	struct error err = {0};
-	enum status status;
-	int code = parse_request(cli, &request, &texts);
-	if (code)
-		return code;
-	if (!cli->deadline_ms)
-		cli->deadline_ms = DEADLINE_MS;
-	int64_t until = clock_mono_us() + (int64_t)cli->deadline_ms * 1000;
-	/* A connection that was lost on the way leaves open what became of the request: the same id
-	 * asks again, never twice (I6). */
-	do {
-		int64_t left = (until - clock_mono_us()) / 1000;
-		cli->deadline_ms = left > 1 ? (uint64_t)left : 1;
-		status = call_raw(
-			cli, SERVICE, "Request", &request.base, false, on_grant, NULL, &err);
-	} while (status == STATUS_UNAVAILABLE && err.reason == REASON_NONE && cli->was_ready &&
-		clock_mono_us() < until);
-	return status ? report(cli, &err) : EXIT_GOOD;
+	struct request_texts texts;
+
+	enum status status = read_request(&cli->args, &request, &texts, err);
+	if (status != STATUS_OK)
+		return status;
+	snprintf(cli->request_id, sizeof(cli->request_id), "%s", texts.request_id);
+	return ask_until_answered(cli, &request, err);
 }
 
-/* ---- list, show, cancel ---- */
+/* ---- list ---- */
 
-static void on_listed(struct cli *cli, const ProtobufCMessage *message, void *arg)
+static void list_row(struct grid *grid, const ProtobufCMessage *message)
 {
 	const Postern__V1__Grant *grant = ((const Postern__V1__GrantReply *)message)->grant;
-	char remote[80], left[32], state[32];
-	bool *headed = arg;
-	if (cli->json) {
-		print_json(&grant->base);
+	char state[160], door[256], connections[64];
+
+	if (grant == NULL)
 		return;
-	}
-	if (!*headed)
-		printf("%-36s  %-9s %-10s %-18s %-24s %-5s %5s  %s\n", "GRANT", "STATE", "GATEWAY",
-			"CLIENT", "TO", "PROTO", "USED", "LEFT");
-	*headed = true;
-	print_endpoint(grant->remote, grant->remote_port, remote, sizeof remote);
-	left_text(grant, left, sizeof left);
-	printf("%-36s  %-9s %-10s %-18s %-24s %-5s %5llu  %s\n", grant->id,
-		enum_text(&postern__v1__grant_state__descriptor, grant->state, state, sizeof state),
-		grant->gateway, grant->client, remote, grant->transport == 17 ? "udp" : "tcp",
-		(unsigned long long)grant->connections, left);
+	tell_state(grant, state, sizeof(state));
+	tell_connections(grant, connections, sizeof(connections));
+	story_door(grant->client, grant->remote, grant->remote_port, grant->transport, door,
+		sizeof(door));
+	grid_cell(grid, "%s", grant->id);
+	grid_cell(grid, "%s", state);
+	grid_cell(grid, "%s", connections);
+	grid_cell(grid, "%s", grant->gateway);
+	grid_cell(grid, "%s", door);
+	grid_cell(grid, "%s", grant->protocol);
+	grid_cell(grid, "%s", grant->filter);
 }
 
-int grant_list(struct cli *cli)
+enum status grant_list(struct cli *cli, struct error *err)
 {
+	static const char *const headers[] = {
+		"GRANT", "STATE", "USES", "GATEWAY", "DOOR", "PROTOCOL", "FILTER", NULL};
 	Postern__V1__GrantListRequest request = POSTERN__V1__GRANT_LIST_REQUEST__INIT;
-	const char *limit = args_get(cli, "limit");
-	uint64_t number = 0;
-	struct error err;
-	bool headed = false;
-	if (limit && parse_number(limit, 1, 100000, &number, &err))
-		return usage_error(cli, "--limit: %s", err.text);
-	request.gateway = text(args_get(cli, "gateway"));
-	request.client = text(args_get(cli, "client"));
-	request.session = text(args_get(cli, "session"));
-	request.all = args_get(cli, "all") != NULL;
-	request.limit = (uint32_t)number;
-	int code = call(cli, SERVICE, "List", &request.base, true, on_listed, &headed);
-	if (code == EXIT_GOOD && !headed && !cli->json)
-		puts(request.all ? "no grants" : "no live grants");
-	return code;
+	char client[ADDR_TEXT_SIZE];
+	struct addr addr = {0};
+	const char *session = NULL;
+	uint64_t limit = 0;
+
+	enum status status = args_address(&cli->args, "client", &addr, err);
+	if (status == STATUS_OK)
+		status = args_id(&cli->args, "session", &session, err);
+	if (status == STATUS_OK)
+		status = args_number(&cli->args, "limit", UINT32_MAX, &limit, err);
+	if (status != STATUS_OK)
+		return status;
+	addr_format(&addr, client);
+	request.gateway = cli_text(args_value(&cli->args, "gateway"));
+	request.client = client;
+	request.session = cli_text(session);
+	request.all = args_has(&cli->args, "all");
+	request.limit = (uint32_t)limit;
+	return cli_list(cli, service, "List", &request.base, headers, list_row,
+		request.all ? "no grant" : "no live grant (--all shows those that ended)", err);
 }
 
-static void on_life(struct cli *cli, const ProtobufCMessage *message, void *arg)
+/* ---- show, cancel ---- */
+
+static void print_grant(struct cli *cli, const ProtobufCMessage *message)
 {
-	const Postern__V1__AuditPage *page = (const Postern__V1__AuditPage *)message;
-	(void)arg;
-	for (size_t i = 0; i < page->n_entries; i++)
-		print_entry(cli, page->entries[i]);
+	const Postern__V1__GrantReply *reply = (const Postern__V1__GrantReply *)message;
+	const Postern__V1__Grant *grant = reply->grant;
+	char text[256];
+
+	if (grant == NULL)
+		return;
+	tell_state(grant, text, sizeof(text));
+	fprintf(cli->out, "grant %s: %s\n", grant->id, text);
+	print_door(cli, grant);
+	cli_field(cli->out, "protocol", "%s", grant->protocol);
+	tell_connections(grant, text, sizeof(text));
+	cli_field(cli->out, "connections", "%s", text);
+	story_flags(grant->flags, text, sizeof(text));
+	cli_field(cli->out, "flags", "%s", text);
+	if (grant->external[0] != '\0' || grant->external_port != 0) {
+		cli_address(grant->external, grant->external_port, text, sizeof(text));
+		cli_field(cli->out, "seen as", "%s", text);
+	}
+	format_duration(grant->lifetime_ms, text, sizeof(text));
+	cli_field(cli->out, "lifetime", "%s", text);
+	cli_field(cli->out, "asked by", grant->session[0] != '\0' ? "%s in session %s" : "%s",
+		grant->filter, grant->session);
+	cli_field(cli->out, "rule", "%s", grant->rule);
+	cli_field(cli->out, "request id", "%s", grant->request_id);
+	if (grant->context.len != 0) {
+		text_escape(grant->context.data, grant->context.len, text, sizeof(text));
+		cli_field(cli->out, "context", "%s", text);
+	}
+	print_timing(cli, reply->timing);
 }
 
-int grant_show(struct cli *cli)
+struct life {
+	struct cli *cli;
+	int64_t start_us; /* of its first entry, 0 before that */
+};
+
+static bool tell_life(void *arg, const ProtobufCMessage *message)
+{
+	struct life *life = arg;
+	const Postern__V1__AuditPage *page = (const Postern__V1__AuditPage *)message;
+
+	for (size_t i = 0; i < page->n_entries; i++) {
+		if (life->start_us == 0) {
+			life->start_us = page->entries[i]->time_us;
+			fputs("  life\n", life->cli->out);
+		}
+		story_chapter(life->cli->out, page->entries[i], life->start_us);
+	}
+	return !ferror(life->cli->out);
+}
+
+/* The journal is for administrators and auditors; a filter is shown its grant without the story. */
+static enum status print_life(struct cli *cli, struct error *err)
+{
+	Postern__V1__AuditQuery query = POSTERN__V1__AUDIT_QUERY__INIT;
+	struct life life = {.cli = cli};
+	struct client_call call = {
+		.service = &postern__v1__audit__descriptor,
+		.method = "Query",
+		.request = &query.base,
+		.stream = true,
+		.deadline_us = cli->deadline_us,
+		.on_message = tell_life,
+		.arg = &life,
+	};
+
+	query.grant = cli_text(cli->args.operands[0]);
+	enum status status = client_call(cli->client, &call, err);
+	return status == STATUS_PERMISSION_DENIED ? STATUS_OK : status;
+}
+
+enum status grant_show(struct cli *cli, struct error *err)
 {
 	Postern__V1__GrantShowRequest request = POSTERN__V1__GRANT_SHOW_REQUEST__INIT;
-	Postern__V1__AuditQuery query = POSTERN__V1__AUDIT_QUERY__INIT;
-	struct error err;
-	request.id = query.grant = text(cli->operands[0]);
-	int code = call(cli, SERVICE, "Show", &request.base, false, on_grant, NULL);
-	if (code || cli->json)
-		return code;
-	puts("");
-	/* A filter may not read the journal: then the grant alone is what it gets. */
-	(void)call_raw(cli, &postern__v1__audit__descriptor, "Query", &query.base, true, on_life,
-		NULL, &err);
-	return EXIT_GOOD;
+
+	request.id = cli_text(cli->args.operands[0]);
+	enum status status = cli_show(cli, service, "Show", &request.base, print_grant, err);
+	return status != STATUS_OK || cli->json ? status : print_life(cli, err);
 }
 
-int grant_cancel(struct cli *cli)
+static void print_cancelled(struct cli *cli, const ProtobufCMessage *message)
+{
+	const Postern__V1__Grant *grant = ((const Postern__V1__GrantReply *)message)->grant;
+	char state[160];
+
+	if (grant == NULL)
+		return;
+	tell_state(grant, state, sizeof(state));
+	fprintf(cli->out, "grant %s: %s\n", grant->id, state);
+}
+
+enum status grant_cancel(struct cli *cli, struct error *err)
 {
 	Postern__V1__GrantCancelRequest request = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
-	request.id = text(cli->operands[0]);
-	return call(cli, SERVICE, "Cancel", &request.base, false, on_grant, NULL);
+
+	request.id = cli_text(cli->args.operands[0]);
+	return cli_show(cli, service, "Cancel", &request.base, print_cancelled, err);
 }

@@ -1,106 +1,116 @@
-/* Messages as JSON by their generated descriptors: field names are the protocol's, enums their
- * short names, bytes hex but for `context`, which is text when it is UTF-8 and base64 otherwise
- * (then named context_base64). */
+/* The mapping, in the order of the questions that a field raises:
+ *
+ *   - `token`: left out; a token reaches files only.
+ *   - repeated: an array. A message that is not there: null.
+ *   - `flags` (uint32, bits of GrantFlag): an array of short names.
+ *   - an enum: its short name; null for "unspecified"; the number when this program knows no name
+ * for it.
+ *   - bytes `context`: text when it is valid UTF-8; otherwise `context` is null and
+ * `context_base64` follows it.
+ *   - other bytes are hashes: hexadecimal.
+ *   - numbers are JSON numbers, 64-bit ones too (jansson's integers are signed: what exceeds them
+ * becomes a real).
+ *
+ * Functions return a new reference, or NULL when memory is out; jansson's setters take NULL as
+ * failure, so that every object needs one test. */
+#include "client/cli/json.h"
+
 #include <ctype.h>
 #include <jansson.h>
-#include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/cli/cli.h"
-#include "common/config.h"
+#include "client/cli/names.h"
+#include "client/cli/text.h"
+#include "postern/v1/types.pb-c.h"
 
-/* The common part of an enum's names: "END_REASON_" of END_REASON_USED_UP. */
-static size_t prefix_of(const ProtobufCEnumDescriptor *type)
+#define MAX_DEPTH 8
+
+static json_t *from_message(const ProtobufCMessage *message, unsigned depth);
+
+/* Peers are not trusted to send UTF-8: what is not becomes \xNN. */
+static json_t *from_string(const char *text)
 {
-	const char *first = type->values[0].name;
-	size_t length = strlen(first);
-	for (unsigned i = 1; i < type->n_values; i++) {
-		size_t same = 0;
-		while (same < length && type->values[i].name[same] == first[same])
-			same++;
-		length = same;
-	}
-	while (length > 0 && first[length - 1] != '_')
-		length--;
-	return length;
+	size_t length = text == NULL ? 0 : strlen(text);
+
+	if (text_is_utf8((const uint8_t *)text, length))
+		return json_stringn(text == NULL ? "" : text, length);
+	size_t size = 4 * length + 1;
+	char *escaped = malloc(size);
+	if (escaped == NULL)
+		return NULL;
+	text_escape(text, length, escaped, size);
+	json_t *value = json_string(escaped);
+	free(escaped);
+	return value;
 }
 
-const char *enum_text(const ProtobufCEnumDescriptor *type, unsigned value, char *text, size_t size)
+static json_t *from_unsigned(uint64_t number)
 {
-	const ProtobufCEnumValue *found = protobuf_c_enum_descriptor_get_value(type, (int)value);
-	if (!found) {
-		snprintf(text, size, "%u", value);
-		return text;
-	}
-	const char *name = found->name + prefix_of(type);
-	size_t i = 0;
-	for (; name[i] && i + 1 < size; i++)
-		text[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
-	text[i] = '\0';
-	return text;
+	return number <= INT64_MAX ? json_integer((json_int_t)number) : json_real((double)number);
 }
 
-bool enum_parse(const ProtobufCEnumDescriptor *type, const char *text, int *ret_value)
+static json_t *from_enum(const ProtobufCEnumDescriptor *type, int value)
 {
-	char name[64];
-	for (unsigned i = 0; i < type->n_values; i++) {
-		if (type->values[i].value != 0 &&
-			strcmp(enum_text(type, (unsigned)type->values[i].value, name, sizeof name),
-				text) == 0) {
-			*ret_value = type->values[i].value;
-			return true;
-		}
-	}
-	return false;
-}
+	char name[NAME_SIZE];
 
-int unknown_enum(const struct cli *cli, const char *option, const ProtobufCEnumDescriptor *type,
-	const char *text)
-{
-	char names[64][48];
-	const char *words[65];
-	unsigned count = 0;
-	for (unsigned i = 0; i < type->n_values && count < 64; i++) {
-		if (type->values[i].value == 0)
-			continue;
-		words[count] = enum_text(
-			type, (unsigned)type->values[i].value, names[count], sizeof names[count]);
-		count++;
-	}
-	words[count] = NULL;
-	const char *near = nearest_word(text, words);
-	return usage_error(
-		cli, "--%s %s: unknown: did you mean %s?", option, text, near ? near : words[0]);
-}
-
-static json_t *message_json(const ProtobufCMessage *message);
-
-static json_t *bytes_json(const ProtobufCBinaryData *data, bool is_context, bool *ret_base64)
-{
-	size_t size = data->len;
-	char *text;
-	json_t *value = is_context ? json_stringn((const char *)data->data, size) : NULL;
-	if (value || (is_context && size == 0))
-		return value ? value : json_string("");
-	*ret_base64 = is_context;
-	text = calloc(1, size * 2 + 8);
-	if (!text)
+	name_of(type, value, name);
+	if (name[0] == '\0')
 		return json_null();
-	if (is_context)
-		sodium_bin2base64(
-			text, size * 2 + 8, data->data, size, sodium_base64_VARIANT_ORIGINAL);
-	else if (size > 0)
-		sodium_bin2hex(text, size * 2 + 8, data->data, size);
-	value = json_string(text);
+	return isdigit((unsigned char)name[0]) || name[0] == '-' ? json_integer(value)
+								 : json_string(name);
+}
+
+static json_t *from_flags(uint32_t flags)
+{
+	json_t *array = json_array();
+
+	for (uint32_t bit = 1; array != NULL && bit != 0; bit <<= 1)
+		if ((flags & bit) &&
+			json_array_append_new(array,
+				from_enum(&postern__v1__grant_flag__descriptor, (int)bit)) != 0) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
+static json_t *from_hash(const ProtobufCBinaryData *bytes)
+{
+	char *text = malloc(2 * bytes->len + 1);
+
+	if (text == NULL)
+		return NULL;
+	text_hex(bytes->data, bytes->len, text);
+	json_t *value = json_string(text);
 	free(text);
 	return value;
 }
 
-static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at, bool *ret_base64)
+static bool set_base64(json_t *object, const char *key, const ProtobufCBinaryData *bytes)
 {
-	char text[64];
+	char *text = malloc(TEXT_BASE64_SIZE(bytes->len));
+
+	if (text == NULL)
+		return false;
+	text_base64(bytes->data, bytes->len, text);
+	bool ok = json_object_set_new(object, key, json_string(text)) == 0;
+	free(text);
+	return ok;
+}
+
+static bool set_context(json_t *object, const char *key, const ProtobufCBinaryData *bytes)
+{
+	const char *text = bytes->len == 0 ? "" : (const char *)bytes->data;
+
+	if (text_is_utf8(bytes->data, bytes->len))
+		return json_object_set_new(object, key, json_stringn(text, bytes->len)) == 0;
+	return json_object_set_new(object, key, json_null()) == 0 &&
+		set_base64(object, "context_base64", bytes);
+}
+
+static json_t *from_value(const ProtobufCFieldDescriptor *field, const void *at, unsigned depth)
+{
 	switch (field->type) {
 	case PROTOBUF_C_TYPE_INT32:
 	case PROTOBUF_C_TYPE_SINT32:
@@ -112,37 +122,39 @@ static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at,
 	case PROTOBUF_C_TYPE_INT64:
 	case PROTOBUF_C_TYPE_SINT64:
 	case PROTOBUF_C_TYPE_SFIXED64:
+		return json_integer(*(const int64_t *)at);
 	case PROTOBUF_C_TYPE_UINT64:
 	case PROTOBUF_C_TYPE_FIXED64:
-		return json_integer((json_int_t) * (const int64_t *)at);
-	case PROTOBUF_C_TYPE_BOOL:
-		return json_boolean(*(const protobuf_c_boolean *)at);
+		return from_unsigned(*(const uint64_t *)at);
 	case PROTOBUF_C_TYPE_FLOAT:
 		return json_real((double)*(const float *)at);
 	case PROTOBUF_C_TYPE_DOUBLE:
 		return json_real(*(const double *)at);
+	case PROTOBUF_C_TYPE_BOOL:
+		return json_boolean(*(const protobuf_c_boolean *)at);
 	case PROTOBUF_C_TYPE_ENUM:
-		return json_string(
-			enum_text(field->descriptor, *(const unsigned *)at, text, sizeof text));
+		return from_enum(field->descriptor, *(const int *)at);
 	case PROTOBUF_C_TYPE_STRING:
-		return json_string(*(char *const *)at ? *(char *const *)at : "");
+		return from_string(*(char *const *)at);
 	case PROTOBUF_C_TYPE_BYTES:
-		return bytes_json(at, strcmp(field->name, "context") == 0, ret_base64);
+		return from_hash(at);
 	case PROTOBUF_C_TYPE_MESSAGE:
-		return *(ProtobufCMessage *const *)at ? message_json(*(ProtobufCMessage *const *)at)
-						      : NULL;
+		return from_message(*(ProtobufCMessage *const *)at, depth + 1);
 	}
 	return NULL;
 }
 
-static size_t element_size(const ProtobufCFieldDescriptor *field)
+static size_t element_size(ProtobufCType type)
 {
-	switch (field->type) {
-	case PROTOBUF_C_TYPE_STRING:
-	case PROTOBUF_C_TYPE_MESSAGE:
-		return sizeof(void *);
-	case PROTOBUF_C_TYPE_BYTES:
-		return sizeof(ProtobufCBinaryData);
+	switch (type) {
+	case PROTOBUF_C_TYPE_INT32:
+	case PROTOBUF_C_TYPE_SINT32:
+	case PROTOBUF_C_TYPE_SFIXED32:
+	case PROTOBUF_C_TYPE_UINT32:
+	case PROTOBUF_C_TYPE_FIXED32:
+	case PROTOBUF_C_TYPE_FLOAT:
+	case PROTOBUF_C_TYPE_ENUM:
+		return 4;
 	case PROTOBUF_C_TYPE_INT64:
 	case PROTOBUF_C_TYPE_SINT64:
 	case PROTOBUF_C_TYPE_SFIXED64:
@@ -152,65 +164,124 @@ static size_t element_size(const ProtobufCFieldDescriptor *field)
 		return 8;
 	case PROTOBUF_C_TYPE_BOOL:
 		return sizeof(protobuf_c_boolean);
-	case PROTOBUF_C_TYPE_INT32:
-	case PROTOBUF_C_TYPE_SINT32:
-	case PROTOBUF_C_TYPE_SFIXED32:
-	case PROTOBUF_C_TYPE_UINT32:
-	case PROTOBUF_C_TYPE_FIXED32:
-	case PROTOBUF_C_TYPE_FLOAT:
-	case PROTOBUF_C_TYPE_ENUM:
-		break;
+	case PROTOBUF_C_TYPE_STRING:
+	case PROTOBUF_C_TYPE_MESSAGE:
+		return sizeof(void *);
+	case PROTOBUF_C_TYPE_BYTES:
+		return sizeof(ProtobufCBinaryData);
 	}
-	return 4;
+	return 0;
 }
 
-static json_t *message_json(const ProtobufCMessage *message)
+static json_t *from_array(const ProtobufCFieldDescriptor *field, const uint8_t *elements,
+	size_t count, unsigned depth)
 {
-	json_t *object = json_object();
-	for (unsigned i = 0; object && i < message->descriptor->n_fields; i++) {
-		const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
-		const char *at = (const char *)message + field->offset;
-		bool base64 = false;
-		char name[80];
-		json_t *value;
-		if (strcmp(field->name, "token") == 0)
-			continue; /* secrets never */
-		if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-			size_t count =
-				*(const size_t *)((const char *)message + field->quantifier_offset);
-			const char *array = *(const char *const *)at;
-			value = json_array();
-			for (size_t k = 0; k < count; k++)
-				json_array_append_new(value,
-					value_json(
-						field, array + k * element_size(field), &base64));
-		} else {
-			value = value_json(field, at, &base64);
+	json_t *array = json_array();
+	size_t size = element_size(field->type);
+
+	for (size_t i = 0; array != NULL && i < count; i++)
+		if (json_array_append_new(array, from_value(field, elements + i * size, depth)) !=
+			0) {
+			json_decref(array);
+			return NULL;
 		}
-		snprintf(name, sizeof name, "%s%s", field->name, base64 ? "_base64" : "");
-		if (value)
-			json_object_set_new(object, name, value);
+	return array;
+}
+
+static bool set_field(json_t *object, const ProtobufCMessage *message,
+	const ProtobufCFieldDescriptor *field, unsigned depth)
+{
+	const uint8_t *base = (const uint8_t *)message;
+	const void *at = base + field->offset;
+
+	if (strcmp(field->name, "token") == 0)
+		return true;
+	if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+		size_t count = *(const size_t *)(const void *)(base + field->quantifier_offset);
+		return json_object_set_new(object, field->name,
+			       from_array(field, *(uint8_t *const *)at, count, depth)) == 0;
 	}
+	if (field->type == PROTOBUF_C_TYPE_UINT32 && strcmp(field->name, "flags") == 0)
+		return json_object_set_new(
+			       object, field->name, from_flags(*(const uint32_t *)at)) == 0;
+	if (field->type == PROTOBUF_C_TYPE_BYTES && strcmp(field->name, "context") == 0)
+		return set_context(object, field->name, at);
+	return json_object_set_new(object, field->name, from_value(field, at, depth)) == 0;
+}
+
+static json_t *from_message(const ProtobufCMessage *message, unsigned depth)
+{
+	if (message == NULL || depth > MAX_DEPTH)
+		return json_null();
+	json_t *object = json_object();
+	for (unsigned i = 0; object != NULL && i < message->descriptor->n_fields; i++)
+		if (!set_field(object, message, &message->descriptor->fields[i], depth)) {
+			json_decref(object);
+			return NULL;
+		}
 	return object;
 }
 
-static void print(json_t *object)
+static bool set_extras(json_t *object, const struct json_extra *extra)
 {
-	char *text = object ? json_dumps(object, JSON_PRESERVE_ORDER) : NULL;
-	puts(text ? text : "{}");
-	fflush(stdout);
-	free(text);
-	json_decref(object);
+	for (; extra != NULL && extra->key != NULL; extra++)
+		if (json_object_set_new(object, extra->key,
+			    extra->text == NULL ? json_null() : from_string(extra->text)) != 0)
+			return false;
+	return true;
 }
 
-void print_json(const ProtobufCMessage *message)
+/* Takes the reference, NULL too. */
+static bool print_line(FILE *out, json_t *value)
 {
-	print(message_json(message));
+	bool ok = value != NULL && json_dumpf(value, out, JSON_COMPACT) == 0 &&
+		fputc('\n', out) != EOF;
+
+	json_decref(value);
+	return ok;
 }
 
-void print_json_error(const struct error *err)
+bool json_print(FILE *out, const ProtobufCMessage *message, const struct json_extra *extra)
 {
-	print(json_pack("{s:{s:s,s:s,s:s,s:s,s:s,s:s}}", "error", "status",
-		status_name(err->status), "reason", reason_name(err->reason), "rule", err->rule,
-		"grant", err->grant, "field", err->field, "text", err->text));
+	json_t *object = message == NULL ? json_object() : from_message(message, 0);
+
+	if (object != NULL && !set_extras(object, extra)) {
+		json_decref(object);
+		return false;
+	}
+	return print_line(out, object);
+}
+
+/* "INVALID_ARGUMENT" becomes "invalid-argument"; null when there is none. */
+static json_t *from_code(const char *name)
+{
+	char text[64];
+	size_t n = 0;
+
+	if (name[0] == '\0')
+		return json_null();
+	for (; name[n] != '\0' && n < sizeof(text) - 1; n++)
+		text[n] = name[n] == '_' ? '-' : (char)tolower((unsigned char)name[n]);
+	text[n] = '\0';
+	return json_string(text);
+}
+
+bool json_print_error(FILE *out, const struct error *err, const struct json_extra *extra)
+{
+	json_t *line = json_object();
+	json_t *error = json_object();
+	bool ok = json_object_set_new(error, "status", from_code(status_name(err->status))) == 0 &&
+		json_object_set_new(error, "reason", from_code(reason_name(err->reason))) == 0 &&
+		json_object_set_new(error, "rule", from_string(err->rule)) == 0 &&
+		json_object_set_new(error, "grant", from_string(err->grant)) == 0 &&
+		json_object_set_new(error, "field", from_string(err->field)) == 0 &&
+		json_object_set_new(error, "text", from_string(err->text)) == 0 &&
+		set_extras(error, extra);
+
+	if (!ok || json_object_set(line, "error", error) != 0) {
+		json_decref(line);
+		line = NULL;
+	}
+	json_decref(error);
+	return print_line(out, line);
 }

@@ -1,15 +1,14 @@
-/* postern: the command line of the policy server; see postern(1). */
+/* postern: the command line of the policy server. */
+#include <locale.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "client/cli/cli.h"
 
 int main(int argc, char **argv)
 {
-	struct cli cli = {0};
-	signal(SIGPIPE, SIG_DFL); /* a reader that has seen enough ends us quietly */
-	int code = args_parse(&cli, argc, argv);
-	if (code == EXIT_GOOD)
-		code = cli.command->run(&cli);
-	cli_fini(&cli);
-	return code < 0 ? EXIT_GOOD : code;
+	/* A reader that has gone then shows as EPIPE, which ends a command quietly. */
+	signal(SIGPIPE, SIG_IGN);
+	setlocale(LC_CTYPE, "");
+	return cli_run(argc, argv, stdout, stderr);
 }

@@ -27,7 +27,7 @@ def a_full_disk_refuses_and_changes_nothing(lab):
         if refused["exit"] != 0:
             break
         opened.append(refused["grant"]["id"])
-    assert refused["exit"] == 1 and refused["error"]["reason"] == "JOURNAL_UNAVAILABLE", refused
+    assert refused["exit"] == 1 and refused["error"]["reason"] == "journal-unavailable", refused
     assert "disk is full" in refused["stderr"], refused["stderr"]
     assert len(lab.doors()) == len(opened), "no door without its journal entry (I1)"
     os.unlink(filler)

@@ -21,7 +21,7 @@ def only_that_client_that_address_that_port_and_once(lab):
         assert lab.connect(remote, PORT, client) == 1, "open for what was granted"
         assert lab.connect(remote, PORT, client) == 0, "and closed again"
         lab.wait_entries(1, "--kind", "ended", "--grant", grant["id"])
-        assert lab.json("policy", "grant", "show", grant["id"])[0]["state"] == "used"
+        assert lab.json("policy", "grant", "show", grant["id"])[0]["grant"]["state"] == "used"
 
 
 def the_inspector_hears_of_it_with_its_context(lab):
@@ -71,7 +71,7 @@ def a_session_takes_its_grants_along(lab):
     tied = lab.grant(REMOTE[4], PORT, "--session", session)["grant"]
     free = lab.grant(REMOTE[4], PORT + 1, "--session", session, "--flag", "address-based")["grant"]
     lab.run("inspector", "postern", "session", "close", session)
-    assert lab.json("policy", "grant", "show", tied["id"])[0]["reason"] == "session-ended"
+    assert lab.json("policy", "grant", "show", tied["id"])[0]["grant"]["reason"] == "session-ended"
     assert lab.connect(REMOTE[4], PORT, CLIENT[4]) == 0
     assert lab.connect(REMOTE[4], PORT + 1, CLIENT[4]) == 1, "address-based outlives the session"
     assert free["state"] == "active"
@@ -82,7 +82,7 @@ def the_same_request_id_is_the_same_grant(lab):
     first = lab.grant(REMOTE[4], PORT, "--request-id", request)["grant"]["id"]
     assert lab.grant(REMOTE[4], PORT, "--request-id", request)["grant"]["id"] == first
     other = lab.grant(REMOTE[4], PORT + 1, "--request-id", request, check=False)
-    assert other["exit"] == 1 and other["error"]["status"] == "ALREADY_EXISTS", other
+    assert other["exit"] == 1 and other["error"]["status"] == "already-exists", other
     lab.kill("policy", "posternd")
     lab.start("policy", "posternd")
     lab.joined("gw1")

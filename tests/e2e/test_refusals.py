@@ -49,7 +49,7 @@ def denied_by_which_rules(lab):
     fails(lab, 10, "protocol rules", "grant", "request", "--gateway", "gw1", "--client", CLIENT[4], "--to", f"{REMOTE[4]}:{PORT}", "--protocol", "tftp")
     denied = lab.json("policy", "audit", "query", "--kind", "denied")
     assert len(denied) == 1 and denied[0]["protocol"] == "tftp"
-    assert lab.json("policy", "grant", "show", denied[0]["grant"])[0]["state"] == "denied"
+    assert lab.json("policy", "grant", "show", denied[0]["grant"])[0]["grant"]["state"] == "denied"
     lab.run("policy", "postern", "policy", "allow-protocol", "tftp", "--deny")
     fails(lab, 10, 'rule "deny tftp"', "grant", "request", "--gateway", "gw1", "--client", CLIENT[4], "--to", f"{REMOTE[4]}:{PORT}", "--protocol",
           "tftp")
@@ -74,7 +74,7 @@ def a_deadline_leaves_nothing_open(lab):
     finally:
         lab.program("gw1", "postern-agent").end(18, wait=False)
     lab.run("inspector", "postern", *request(to=f"{REMOTE[4]}:3001"))
-    assert not [g for g in lab.json("policy", "grant", "list") if g["remote_port"] == 3000]
+    assert not [g for g in lab.json("policy", "grant", "list") if g["grant"]["remote_port"] == 3000]
     assert "3000" not in run("ip", "netns", "exec", lab.namespace("gw1"), "nft", "list", "table", "inet", "postern").stdout
     assert lab.entries("--kind", "ended")[-1]["reason"] == "deadline-missed"
 
