@@ -10,27 +10,35 @@
 
 const struct config_option server_options[] = {
 	{"listen", CONFIG_URL_LIST, AT(listen), 0, 0, NULL, NULL, 1, "URL",
-		"where to listen: ipc:///PATH for the local administrator, tls+tcp://HOST:PORT for agents and filters; may be given often"},
-	{"database", CONFIG_PATH, AT(database), 0, 0, NULL, "postern.db", 1, "path", "SQLite database with journal and state"},
-	{"tls_cert_file", CONFIG_PATH, AT(tls_cert_file), 0, 0, NULL, "server.pem", 0, "path", "the server's certificate (PEM)"},
-	{"tls_key_file", CONFIG_PATH, AT(tls_key_file), 0, 0, NULL, "server-key.pem", 0, "path", "its private key (PEM, mode 0600)"},
+		"where to listen: ipc:///PATH for the local administrator, tls+tcp://HOST:PORT for "
+		"agents and filters; may be given often"},
+	{"database", CONFIG_PATH, AT(database), 0, 0, NULL, "postern.db", 1, "path",
+		"SQLite database with journal and state"},
+	{"tls_cert_file", CONFIG_PATH, AT(tls_cert_file), 0, 0, NULL, "server.pem", 0, "path",
+		"the server's certificate (PEM)"},
+	{"tls_key_file", CONFIG_PATH, AT(tls_key_file), 0, 0, NULL, "server-key.pem", 0, "path",
+		"its private key (PEM, mode 0600)"},
 	{"tls_client_ca_file", CONFIG_PATH, AT(tls_client_ca_file), 0, 0, NULL, NULL, 0, "path",
 		"when given, clients must show a certificate signed by this CA (mutual TLS)"},
-	{"default_lifetime", CONFIG_DURATION, AT(default_lifetime_ms), 1000, 7 * DAY, NULL, "1h", 0, "duration",
-		"lifetime of a grant that asks for none"},
-	{"max_lifetime", CONFIG_DURATION, AT(max_lifetime_ms), 1000, 7 * DAY, NULL, "24h", 0, "duration",
-		"longest lifetime of a grant; longer wishes are cut to it"},
-	{"unused_timeout", CONFIG_DURATION, AT(unused_timeout_ms), 1000, DAY, NULL, "60s", 0, "duration",
-		"a grant with flag TIMEOUT that is not used expires after this"},
-	{"session_idle_limit", CONFIG_DURATION, AT(session_idle_limit_ms), 1000, 7 * DAY, NULL, "1h", 0, "duration",
+	{"default_lifetime", CONFIG_DURATION, AT(default_lifetime_ms), 1000, 7 * DAY, NULL, "1h", 0,
+		"duration", "lifetime of a grant that asks for none"},
+	{"max_lifetime", CONFIG_DURATION, AT(max_lifetime_ms), 1000, 7 * DAY, NULL, "24h", 0,
+		"duration", "longest lifetime of a grant; longer wishes are cut to it"},
+	{"unused_timeout", CONFIG_DURATION, AT(unused_timeout_ms), 1000, DAY, NULL, "60s", 0,
+		"duration", "a grant with flag TIMEOUT that is not used expires after this"},
+	{"session_idle_limit", CONFIG_DURATION, AT(session_idle_limit_ms), 1000, 7 * DAY, NULL,
+		"1h", 0, "duration",
 		"a session without live grants that asks for nothing is ended after this"},
-	{"max_live_grants_per_filter", CONFIG_NUMBER, AT(max_live_grants_per_filter), 1, 10000000, NULL, "100000", 0, "grants",
-		"quota of a filter that has none of its own"},
-	{"max_connections", CONFIG_NUMBER, AT(max_connections), 1, 1000000, NULL, "8192", 0, "connections", "of agents, filters and people in all"},
-	{"max_calls_per_connection", CONFIG_NUMBER, AT(max_calls_per_connection), 1, 100000, NULL, "1024", 0, "calls",
-		"in flight on one connection"},
-	{"max_queued_bytes_per_connection", CONFIG_SIZE, AT(max_queued_bytes_per_connection), 65536, 1ULL << 30, NULL, "4m", 0, "bytes",
-		"waiting to be sent to one peer; past it the peer is disconnected as a slow reader"},
+	{"max_live_grants_per_filter", CONFIG_NUMBER, AT(max_live_grants_per_filter), 1, 10000000,
+		NULL, "100000", 0, "grants", "quota of a filter that has none of its own"},
+	{"max_connections", CONFIG_NUMBER, AT(max_connections), 1, 1000000, NULL, "8192", 0,
+		"connections", "of agents, filters and people in all"},
+	{"max_calls_per_connection", CONFIG_NUMBER, AT(max_calls_per_connection), 1, 100000, NULL,
+		"1024", 0, "calls", "in flight on one connection"},
+	{"max_queued_bytes_per_connection", CONFIG_SIZE, AT(max_queued_bytes_per_connection), 65536,
+		1ULL << 30, NULL, "4m", 0, "bytes",
+		"waiting to be sent to one peer; past it the peer is disconnected as a slow "
+		"reader"},
 	{NULL, CONFIG_STRING, 0, 0, 0, NULL, NULL, 0, NULL, NULL},
 };
 
@@ -41,7 +49,8 @@ enum status server_config_read(const char *path, struct server_config *config, s
 		return status;
 	if (config->default_lifetime_ms > config->max_lifetime_ms) {
 		server_config_fini(config);
-		return error_set(err, STATUS_INVALID_ARGUMENT, "%s: default_lifetime is longer than max_lifetime: lower it", path);
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: default_lifetime is longer than max_lifetime: lower it", path);
 	}
 	return STATUS_OK;
 }

@@ -1,4 +1,5 @@
-/* posternd: the central permission server. Reads and checks everything before anything else happens; see posternd(8). */
+/* posternd: the central permission server. Reads and checks everything before anything else
+ * happens; see posternd(8). */
 #include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -24,20 +25,22 @@ struct daemon {
 	enum log_level level;
 };
 
-static const char usage_text[] =
-	"usage: posternd -c FILE [-n] [-d] [-v]...\n"
-	"       posternd init DIR [--listen URL]... [--name NAME]...\n"
-	"\n"
-	"  -c, --config FILE   configuration, see posternd.conf(5)\n"
-	"  -n, --check         check the configuration and exit\n"
-	"  -d, --debug         log for people, with time stamps\n"
-	"  -v, --verbose       log more\n"
-	"  -V, --version       print the version\n"
-	"  -h, --help          print this\n"
-	"\n"
-	"  init DIR            write configuration, CA, certificate, database and the administrator's token into DIR\n"
-	"      --listen URL    listen there (ipc:///PATH, tls+tcp://HOST:PORT); may be given often\n"
-	"      --name NAME     host name or address by which agents and filters reach this server; may be given often\n";
+static const char usage_text[] = "usage: posternd -c FILE [-n] [-d] [-v]...\n"
+				 "       posternd init DIR [--listen URL]... [--name NAME]...\n"
+				 "\n"
+				 "  -c, --config FILE   configuration, see posternd.conf(5)\n"
+				 "  -n, --check         check the configuration and exit\n"
+				 "  -d, --debug         log for people, with time stamps\n"
+				 "  -v, --verbose       log more\n"
+				 "  -V, --version       print the version\n"
+				 "  -h, --help          print this\n"
+				 "\n"
+				 "  init DIR            write configuration, CA, certificate, "
+				 "database and the administrator's token into DIR\n"
+				 "      --listen URL    listen there (ipc:///PATH, "
+				 "tls+tcp://HOST:PORT); may be given often\n"
+				 "      --name NAME     host name or address by which agents and "
+				 "filters reach this server; may be given often\n";
 
 static int fail(const struct error *err)
 {
@@ -47,12 +50,14 @@ static int fail(const struct error *err)
 
 static int run_init(int argc, char **argv)
 {
-	static const struct option options[] = {{"listen", required_argument, NULL, 'l'}, {"name", required_argument, NULL, 'N'},
-		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+		{"name", required_argument, NULL, 'N'}, {"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0}};
 	const char *listen[LIST_MAX], *names[LIST_MAX];
 	struct init_options init = {.listen = listen, .names = names};
 	struct error err;
-	for (int c = getopt_long(argc, argv, "h", options, NULL); c != -1; c = getopt_long(argc, argv, "h", options, NULL)) {
+	for (int c = getopt_long(argc, argv, "h", options, NULL); c != -1;
+		c = getopt_long(argc, argv, "h", options, NULL)) {
 		if (c == 'l' && init.listen_count < LIST_MAX)
 			listen[init.listen_count++] = optarg;
 		else if (c == 'N' && init.name_count < LIST_MAX)
@@ -126,23 +131,36 @@ static int serve(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'n'},
-		{"debug", no_argument, NULL, 'd'}, {"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'n'}, {"debug", no_argument, NULL, 'd'},
+		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	struct daemon daemon = {.level = LOG_LEVEL_INFO};
 	bool check_only = false, human = false;
 	struct error err;
 	if (argc > 1 && strcmp(argv[1], "init") == 0)
 		return run_init(argc - 1, argv + 1);
-	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1; c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
+	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1;
+		c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
 		switch (c) {
-		case 'c': daemon.path = optarg; break;
-		case 'n': check_only = true; break;
-		case 'd': human = true; break;
-		case 'v': daemon.level = LOG_LEVEL_DEBUG; break;
-		case 'V': return puts("posternd " POSTERN_VERSION), 0;
-		case 'h': return fputs(usage_text, stdout), 0;
-		default: return fputs(usage_text, stderr), 2;
+		case 'c':
+			daemon.path = optarg;
+			break;
+		case 'n':
+			check_only = true;
+			break;
+		case 'd':
+			human = true;
+			break;
+		case 'v':
+			daemon.level = LOG_LEVEL_DEBUG;
+			break;
+		case 'V':
+			return puts("posternd " POSTERN_VERSION), 0;
+		case 'h':
+			return fputs(usage_text, stdout), 0;
+		default:
+			return fputs(usage_text, stderr), 2;
 		}
 	}
 	if (!daemon.path || optind != argc)

@@ -15,20 +15,23 @@ struct server {
 	struct services services;
 };
 
-static enum status authenticate(void *arg, const char *token, const char *name, struct rpc_principal *ret_principal, struct error *err)
+static enum status authenticate(void *arg, const char *token, const char *name,
+	struct rpc_principal *ret_principal, struct error *err)
 {
 	struct server *server = arg;
 	struct principal *principal = principals_by_token(&server->core.principals, token);
 	(void)name;
 	if (!principal)
-		return error_set(err, STATUS_UNAUTHENTICATED, "the token is not known to this server: check the token file");
+		return error_set(err, STATUS_UNAUTHENTICATED,
+			"the token is not known to this server: check the token file");
 	ret_principal->role = (enum rpc_role)principal->record.role;
 	copy_text(ret_principal->name, sizeof ret_principal->name, principal->record.name);
 	copy_text(ret_principal->gateway, sizeof ret_principal->gateway, principal->record.gateway);
 	return STATUS_OK;
 }
 
-static enum status authorise(void *arg, const struct rpc_principal *principal, const char *method, struct error *err)
+static enum status authorise(
+	void *arg, const struct rpc_principal *principal, const char *method, struct error *err)
 {
 	(void)arg;
 	return access_check(principal, method, err);
@@ -43,7 +46,8 @@ static struct rpc_limits limits_of(const struct server_config *config)
 	return limits;
 }
 
-static enum status start_rpc(struct server *server, const struct server_config *config, struct error *err)
+static enum status start_rpc(
+	struct server *server, const struct server_config *config, struct error *err)
 {
 	struct rpc_server_config rpc = {.loop = server->loop,
 		.limits = limits_of(config),
@@ -62,7 +66,8 @@ static enum status start_rpc(struct server *server, const struct server_config *
 	return status;
 }
 
-enum status server_start(struct loop *loop, const struct server_config *config, struct server **ret_server, struct error *err)
+enum status server_start(struct loop *loop, const struct server_config *config,
+	struct server **ret_server, struct error *err)
 {
 	struct server *server = calloc(1, sizeof *server);
 	struct entry entry;
@@ -86,7 +91,8 @@ enum status server_start(struct loop *loop, const struct server_config *config, 
 	return STATUS_OK;
 }
 
-enum status server_reload(struct server *server, const struct server_config *config, struct error *err)
+enum status server_reload(
+	struct server *server, const struct server_config *config, struct error *err)
 {
 	enum status status = rpc_server_reload_tls(server->rpc, err);
 	if (!status)

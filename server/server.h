@@ -8,9 +8,11 @@ struct loop;
 struct server;
 
 /* Opens the database, rebuilds what is live, listens. `config` must outlive the server. */
-enum status server_start(struct loop *loop, const struct server_config *config, struct server **ret_server, struct error *err);
+enum status server_start(struct loop *loop, const struct server_config *config,
+	struct server **ret_server, struct error *err);
 /* New certificate and, for new decisions, new limits. On failure the old ones stay. */
-enum status server_reload(struct server *server, const struct server_config *config, struct error *err);
+enum status server_reload(
+	struct server *server, const struct server_config *config, struct error *err);
 /* Journals the stop, tells peers goodbye, frees everything. Accepts NULL. */
 void server_stop(struct server *server);
 const char *server_url(const struct server *server, size_t i);

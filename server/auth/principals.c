@@ -7,7 +7,8 @@
 
 static bool match_hash(const struct table_node *node, const void *key, size_t size)
 {
-	return memcmp(TABLE_OWNER(node, struct principal, by_hash)->record.token_hash, key, size) == 0;
+	return memcmp(TABLE_OWNER(node, struct principal, by_hash)->record.token_hash, key, size) ==
+		0;
 }
 
 static bool match_name(const struct table_node *node, const void *key, size_t size)
@@ -34,17 +35,20 @@ void principals_fini(struct principals *principals)
 	table_fini(&principals->by_name);
 }
 
-struct principal *principals_add(struct principals *principals, const struct principal_record *record)
+struct principal *principals_add(
+	struct principals *principals, const struct principal_record *record)
 {
 	struct principal *principal = calloc(1, sizeof *principal);
 	if (!principal)
 		return NULL;
 	principal->record = *record;
-	if (!table_insert(&principals->by_hash, &principal->by_hash, record->token_hash, sizeof record->token_hash)) {
+	if (!table_insert(&principals->by_hash, &principal->by_hash, record->token_hash,
+		    sizeof record->token_hash)) {
 		free(principal);
 		return NULL;
 	}
-	if (!table_insert(&principals->by_name, &principal->by_name, record->name, strlen(record->name))) {
+	if (!table_insert(&principals->by_name, &principal->by_name, record->name,
+		    strlen(record->name))) {
 		table_remove(&principals->by_hash, &principal->by_hash);
 		free(principal);
 		return NULL;

@@ -1,4 +1,5 @@
-/* Who may speak to the server: principals in memory, found by the hash of their token or by name. */
+/* Who may speak to the server: principals in memory, found by the hash of their token or by name.
+ */
 #ifndef POSTERN_SERVER_AUTH_PRINCIPALS_H
 #define POSTERN_SERVER_AUTH_PRINCIPALS_H
 
@@ -20,7 +21,8 @@ struct principals {
 void principals_init(struct principals *principals);
 void principals_fini(struct principals *principals);
 /* NULL: out of memory. The name must be free. */
-struct principal *principals_add(struct principals *principals, const struct principal_record *record);
+struct principal *principals_add(
+	struct principals *principals, const struct principal_record *record);
 struct principal *principals_find(const struct principals *principals, const char *name);
 struct principal *principals_by_token(const struct principals *principals, const char *token);
 /* Is `gateway` within the scope of the principal? An empty list means all. */

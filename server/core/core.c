@@ -13,7 +13,8 @@ static bool match_grant(const struct table_node *node, const void *key, size_t s
 
 static bool match_request(const struct table_node *node, const void *key, size_t size)
 {
-	return memcmp(TABLE_OWNER(node, struct grant, by_request)->record.request_id.bytes, key, size) == 0;
+	return memcmp(TABLE_OWNER(node, struct grant, by_request)->record.request_id.bytes, key,
+		       size) == 0;
 }
 
 static bool match_session(const struct table_node *node, const void *key, size_t size)
@@ -58,7 +59,8 @@ static void load_flow(void *arg, const struct flow_record *record)
 	flow_load(arg, record);
 }
 
-enum status core_init(struct core *core, struct loop *loop, const struct server_config *config, struct store *store, struct error *err)
+enum status core_init(struct core *core, struct loop *loop, const struct server_config *config,
+	struct store *store, struct error *err)
 {
 	memset(core, 0, sizeof *core);
 	core->loop = loop;
@@ -120,7 +122,8 @@ void core_fact(struct core *core, const struct entry *entry)
 bool name_is_valid(const char *name)
 {
 	size_t length = strlen(name);
-	if (length == 0 || length > 63 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") != length)
+	if (length == 0 || length > 63 ||
+		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") != length)
 		return false;
 	return strchr("._-", name[0]) == NULL;
 }

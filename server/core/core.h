@@ -1,12 +1,15 @@
-/* The heart of posternd: what is live (grants, sessions, gateways, flows) and what happens to it. Loop thread only.
+/* The heart of posternd: what is live (grants, sessions, gateways, flows) and what happens to it.
+ * Loop thread only.
  *
- * Ownership. The core owns every object here. A struct grant lives from its request until it has ended, its end is on disk, no
- * flow of it is open, nobody waits for it, and a moment has passed (late reports still find it): grant_reap() decides. Waiters are
- * owned by the core and point to a call; services only start and end them.
+ * Ownership. The core owns every object here. A struct grant lives from its request until it has
+ * ended, its end is on disk, no flow of it is open, nobody waits for it, and a moment has passed
+ * (late reports still find it): grant_reap() decides. Waiters are owned by the core and point to a
+ * call; services only start and end them.
  *
- * Durability (I1). A request's GRANTED entry is committed before its door is sent to the gateway or its caller answered. Facts that
- * already happened (installed, established, closed, ended) change memory at once and go to the journal in transactions that are
- * tried again until they are on disk; a report of an agent is acknowledged only then. */
+ * Durability (I1). A request's GRANTED entry is committed before its door is sent to the gateway or
+ * its caller answered. Facts that already happened (installed, established, closed, ended) change
+ * memory at once and go to the journal in transactions that are tried again until they are on disk;
+ * a report of an agent is acknowledged only then. */
 #ifndef POSTERN_SERVER_CORE_CORE_H
 #define POSTERN_SERVER_CORE_CORE_H
 
@@ -43,18 +46,18 @@ struct grant {
 	struct core *core;
 	struct grant_record record;
 	struct gateway *gateway;
-	struct session *session;   /* NULL = none, or closed */
+	struct session *session; /* NULL = none, or closed */
 	struct principal *filter;
-	bool committed;		   /* GRANTED is on disk */
-	bool ended;		   /* memory says so */
-	bool end_committed;	   /* and the disk */
-	bool counted;		   /* in filter->live_grants */
+	bool committed; /* GRANTED is on disk */
+	bool ended; /* memory says so */
+	bool end_committed; /* and the disk */
+	bool counted; /* in filter->live_grants */
 	bool in_request_table;
 	unsigned open_flows;
-	unsigned writes;	   /* transactions under way that name it */
-	int64_t due_us;		   /* end of its lifetime, monotonic */
-	struct loop_timer timer;   /* expiry; after the end: reaping */
-	struct grant *key_next;	   /* queue of the same key, the first is armed */
+	unsigned writes; /* transactions under way that name it */
+	int64_t due_us; /* end of its lifetime, monotonic */
+	struct loop_timer timer; /* expiry; after the end: reaping */
+	struct grant *key_next; /* queue of the same key, the first is armed */
 	bool key_first;
 	struct grant *session_next, *session_previous;
 	/* The gateway's desired state: */
@@ -62,13 +65,14 @@ struct grant {
 	bool armed;
 	enum grant_way way;
 	struct grant *way_next, *way_previous; /* in the list of its way */
-	uint64_t sync_sequence;		       /* of the item that carried it */
+	uint64_t sync_sequence; /* of the item that carried it */
 	int64_t handed_us, sent_us;
 	struct grant_timing timing;
 	struct waiter *waiters;
 };
 
-/* Someone who waits for a grant; `done` is called once: err->status 0 = granted (and installed, if that was asked for). */
+/* Someone who waits for a grant; `done` is called once: err->status 0 = granted (and installed, if
+ * that was asked for). */
 typedef void (*waiter_cb)(void *arg, const struct grant *grant, const struct error *err);
 struct waiter {
 	struct waiter *next;
@@ -79,7 +83,8 @@ struct waiter {
 };
 
 struct grant_ask {
-	struct grant_record record; /* gateway, session, client, remote, flags, ...; context borrowed */
+	struct grant_record
+		record; /* gateway, session, client, remote, flags, ...; context borrowed */
 	const char *protocol;
 	struct principal *asker;
 	bool is_admin;
@@ -87,16 +92,17 @@ struct grant_ask {
 	int64_t began_us;
 };
 
-/* Calls `done` at once (and sets *ret_waiter to NULL) when an earlier request with the same id has settled. Otherwise
- * *ret_waiter may be given to core_waiter_cancel until `done` was called. */
-enum status core_request(
-	struct core *core, const struct grant_ask *ask, waiter_cb done, void *arg, struct waiter **ret_waiter, struct error *err);
-/* Nobody waits any more. If the deadline passed and the grant is not installed, it fails: nothing stays open. */
+/* Calls `done` at once (and sets *ret_waiter to NULL) when an earlier request with the same id has
+ * settled. Otherwise *ret_waiter may be given to core_waiter_cancel until `done` was called. */
+enum status core_request(struct core *core, const struct grant_ask *ask, waiter_cb done, void *arg,
+	struct waiter **ret_waiter, struct error *err);
+/* Nobody waits any more. If the deadline passed and the grant is not installed, it fails: nothing
+ * stays open. */
 void core_waiter_cancel(struct waiter *waiter, bool deadline_passed);
 struct grant *core_find_grant(const struct core *core, const struct id *id);
 /* Closes the door now; `done` when the end is on disk. */
-enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason, const char *actor, waiter_cb done, void *arg,
-	struct error *err);
+enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason,
+	const char *actor, waiter_cb done, void *arg, struct error *err);
 void core_each_grant(struct core *core, void (*cb)(struct grant *grant, void *arg), void *arg);
 uint64_t grant_left_ms(const struct grant *grant);
 
@@ -106,7 +112,8 @@ void grant_refused(struct grant *grant, const char *cause);
 void grant_used(struct grant *grant, uint64_t flows, struct store_txn *txn);
 void grant_flow_closed(struct grant *grant);
 void grant_end(struct grant *grant, enum end_reason reason, const char *actor, const char *detail);
-/* From the store: live grants go into the books as they were, ended ones (with open flows) as shells. */
+/* From the store: live grants go into the books as they were, ended ones (with open flows) as
+ * shells. */
 void grant_load(struct core *core, const struct grant_record *record);
 void grants_fini(struct core *core);
 bool grant_has_key(const struct grant *grant, const void *key, size_t size);
@@ -125,10 +132,12 @@ struct session {
 	bool committed, closing;
 };
 
-typedef void (*session_cb)(void *arg, const struct session_record *session, const struct error *err);
-enum status session_open(
-	struct core *core, const struct session_record *record, session_cb done, void *arg, struct error *err);
-enum status session_close(struct session *session, const char *actor, session_cb done, void *arg, struct error *err);
+typedef void (*session_cb)(
+	void *arg, const struct session_record *session, const struct error *err);
+enum status session_open(struct core *core, const struct session_record *record, session_cb done,
+	void *arg, struct error *err);
+enum status session_close(
+	struct session *session, const char *actor, session_cb done, void *arg, struct error *err);
 struct session *session_find(const struct core *core, const struct id *id);
 void session_touch(struct session *session);
 void session_add_grant(struct session *session, struct grant *grant);
@@ -146,8 +155,9 @@ struct agent_link {
 	/* Room for one more item? */
 	bool (*ready)(void *arg);
 	/* Sends doors (grants) and removals as one item. False: the link is gone. */
-	bool (*send)(void *arg, uint64_t sequence, bool snapshot, bool snapshot_end, struct grant *const *doors, size_t door_count,
-		const struct id *removed, size_t removed_count);
+	bool (*send)(void *arg, uint64_t sequence, bool snapshot, bool snapshot_end,
+		struct grant *const *doors, size_t door_count, const struct id *removed,
+		size_t removed_count);
 };
 
 struct gateway {
@@ -156,13 +166,13 @@ struct gateway {
 	struct gateway *next;
 	struct gateway_record record;
 	uint64_t connection; /* of its agent, 0 = none */
-	bool joined;	     /* this connection has joined */
+	bool joined; /* this connection has joined */
 	char mode[16], agent[64], kernel[64], addresses[1024], problems[1024];
 	int64_t lost_us;
 	struct agent_link *link; /* Sync stream, NULL = none */
-	struct grant *armed;	 /* desired state */
+	struct grant *armed; /* desired state */
 	struct grant_list pending; /* the agent does not know of them yet */
-	struct grant_list sent;	   /* it has not acknowledged them yet, in order of sync_sequence */
+	struct grant_list sent; /* it has not acknowledged them yet, in order of sync_sequence */
 	struct id *removed;
 	size_t removed_count, removed_capacity;
 	bool in_snapshot;
@@ -173,7 +183,7 @@ struct gateway {
 	unsigned generation; /* of the inventory under way */
 	struct flow_entry *flows; /* open ones */
 	struct flow_entry *closed_first, *closed_last; /* oldest first, through `next` alone */
-	struct table keys;	  /* first grant of each key */
+	struct table keys; /* first grant of each key */
 };
 
 void gateways_init(struct core *core);
@@ -202,8 +212,10 @@ struct flow_entry {
 };
 
 /* Each adds what is new to the transaction and to memory; repeats add nothing (I5). */
-void flow_opened(struct gateway *gateway, const struct id *grant, const struct flow *flow, int64_t at_us, bool inventory, struct store_txn *txn);
-void flow_closed(struct gateway *gateway, const struct id *grant, const struct flow *flow, int64_t at_us, struct store_txn *txn);
+void flow_opened(struct gateway *gateway, const struct id *grant, const struct flow *flow,
+	int64_t at_us, bool inventory, struct store_txn *txn);
+void flow_closed(struct gateway *gateway, const struct id *grant, const struct flow *flow,
+	int64_t at_us, struct store_txn *txn);
 void flows_inventory_end(struct gateway *gateway, struct store_txn *txn);
 void flows_all_lost(struct gateway *gateway, const char *why, struct store_txn *txn);
 void flow_load(struct core *core, const struct flow_record *record);
@@ -224,7 +236,8 @@ struct core {
 	bool stopping;
 };
 
-enum status core_init(struct core *core, struct loop *loop, const struct server_config *config, struct store *store, struct error *err);
+enum status core_init(struct core *core, struct loop *loop, const struct server_config *config,
+	struct store *store, struct error *err);
 void core_fini(struct core *core);
 /* Entries begin here: time, kind, actor. */
 void core_entry(struct entry *ret_entry, enum entry_kind kind, const char *actor);

@@ -1,8 +1,9 @@
 /* Flows: what recognises a report that comes twice (I5).
  *
- * A flow is known by (grant, conntrack id). While it is open, a second "opened" for it is a repeat. Once it is closed, a live
- * report of the same id is a new flow (conntrack ids are reused), but an inventory's is the closed one still lingering in
- * conntrack (TIME_WAIT). Closed flows are forgotten after FORGET_US, longer than conntrack keeps them. */
+ * A flow is known by (grant, conntrack id). While it is open, a second "opened" for it is a repeat.
+ * Once it is closed, a live report of the same id is a new flow (conntrack ids are reused), but an
+ * inventory's is the closed one still lingering in conntrack (TIME_WAIT). Closed flows are
+ * forgotten after FORGET_US, longer than conntrack keeps them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@ static bool match_flow(const struct table_node *node, const void *key, size_t si
 	const struct flow_entry *entry = TABLE_OWNER(node, struct flow_entry, node);
 	const struct flow_key *wanted = key;
 	(void)size;
-	return entry->record.flow.id == wanted->flow && id_equal(&entry->record.grant, &wanted->grant);
+	return entry->record.flow.id == wanted->flow &&
+		id_equal(&entry->record.grant, &wanted->grant);
 }
 
 void flows_init(struct core *core)
@@ -39,7 +41,8 @@ static struct flow_entry *find(const struct core *core, const struct id *grant, 
 }
 
 /* Newest first in the gateway's list. */
-static struct flow_entry *add(struct core *core, struct gateway *gateway, const struct flow_record *record)
+static struct flow_entry *add(
+	struct core *core, struct gateway *gateway, const struct flow_record *record)
 {
 	struct flow_key key = {.grant = record->grant, .flow = record->flow.id};
 	struct flow_entry *entry = calloc(1, sizeof *entry);
@@ -69,8 +72,8 @@ static void unlink_entry(struct flow_entry *entry)
 	entry->next = entry->previous = NULL;
 }
 
-
-/* Closed flows move to the gateway's list of closed ones, oldest first, so that forgetting them costs O(1) each. */
+/* Closed flows move to the gateway's list of closed ones, oldest first, so that forgetting them
+ * costs O(1) each. */
 static void mark_closed(struct flow_entry *entry, int64_t at_us)
 {
 	struct gateway *gateway = entry->gateway;
@@ -94,7 +97,9 @@ static void mark_closed(struct flow_entry *entry, int64_t at_us)
 void flows_forget(struct gateway *gateway)
 {
 	int64_t before = clock_mono_us() - FORGET_US;
-	for (int i = 0; i < FORGET_A_ROUND && gateway->closed_first && gateway->closed_first->closed_mono_us < before; i++) {
+	for (int i = 0; i < FORGET_A_ROUND && gateway->closed_first &&
+		gateway->closed_first->closed_mono_us < before;
+		i++) {
 		struct flow_entry *entry = gateway->closed_first;
 		gateway->closed_first = entry->next;
 		if (!gateway->closed_first)
@@ -104,8 +109,8 @@ void flows_forget(struct gateway *gateway)
 	}
 }
 
-static void fill(const struct gateway *gateway, const struct grant *grant, const struct id *id, const struct flow *flow,
-	enum entry_kind kind, int64_t at_us, struct entry *ret_entry)
+static void fill(const struct gateway *gateway, const struct grant *grant, const struct id *id,
+	const struct flow *flow, enum entry_kind kind, int64_t at_us, struct entry *ret_entry)
 {
 	if (grant) {
 		grant_fill_entry(grant, kind, ret_entry);
@@ -121,8 +126,8 @@ static void fill(const struct gateway *gateway, const struct grant *grant, const
 	ret_entry->time_us = at_us;
 }
 
-void flow_opened(struct gateway *gateway, const struct id *id, const struct flow *flow, int64_t at_us, bool inventory,
-	struct store_txn *txn)
+void flow_opened(struct gateway *gateway, const struct id *id, const struct flow *flow,
+	int64_t at_us, bool inventory, struct store_txn *txn)
 {
 	struct core *core = gateway->core;
 	struct grant *grant = core_find_grant(core, id);
@@ -133,7 +138,8 @@ void flow_opened(struct gateway *gateway, const struct id *id, const struct flow
 		known->generation = gateway->generation;
 		if (!known->record.closed_us || inventory)
 			return;
-		table_remove(&core->flows, &known->node); /* the id is in use again; the old one stays in the closed list */
+		table_remove(&core->flows, &known->node); /* the id is in use again; the old one
+							     stays in the closed list */
 		memset(&known->record.grant, 0, sizeof known->record.grant);
 		struct flow_key unused = {.flow = known->record.flow.id};
 		if (!table_insert(&core->flows, &known->node, &unused, sizeof unused))
@@ -156,10 +162,12 @@ void flow_opened(struct gateway *gateway, const struct id *id, const struct flow
 	}
 }
 
-static void close_entry(struct flow_entry *entry, const struct flow *flow, int64_t at_us, const char *detail, struct store_txn *txn)
+static void close_entry(struct flow_entry *entry, const struct flow *flow, int64_t at_us,
+	const char *detail, struct store_txn *txn)
 {
 	struct entry journal;
-	fill(entry->gateway, entry->grant, &entry->record.grant, flow, ENTRY_CLOSED, at_us, &journal);
+	fill(entry->gateway, entry->grant, &entry->record.grant, flow, ENTRY_CLOSED, at_us,
+		&journal);
 	snprintf(journal.detail, sizeof journal.detail, "%s", detail);
 	store_txn_entry(txn, &journal);
 	struct flow_record record = entry->record;
@@ -168,7 +176,8 @@ static void close_entry(struct flow_entry *entry, const struct flow *flow, int64
 	mark_closed(entry, at_us);
 }
 
-void flow_closed(struct gateway *gateway, const struct id *id, const struct flow *flow, int64_t at_us, struct store_txn *txn)
+void flow_closed(struct gateway *gateway, const struct id *id, const struct flow *flow,
+	int64_t at_us, struct store_txn *txn)
 {
 	struct flow_entry *entry = find(gateway->core, id, flow->id);
 	if (entry && entry->record.closed_us)
@@ -188,7 +197,8 @@ void flows_inventory_end(struct gateway *gateway, struct store_txn *txn)
 	for (struct flow_entry *entry = gateway->flows, *next; entry; entry = next) {
 		next = entry->next;
 		if (entry->generation != gateway->generation)
-			close_entry(entry, &entry->record.flow, now, "ended while nobody watched", txn);
+			close_entry(
+				entry, &entry->record.flow, now, "ended while nobody watched", txn);
 	}
 }
 

@@ -1,11 +1,12 @@
 /* Gateways: the desired state of each and how it reaches the agent.
  *
- * Desired state is the list of armed grants. What the agent does not know yet waits in `pending` (doors) and `removed` (ids); a
- * flush turns both into one item of the Sync stream, which the agent applies in one kernel transaction. Flushes are posted to the
- * loop, so that all grants of one commit group travel together, and wait for credit: a slow agent gets fewer, larger items.
+ * Desired state is the list of armed grants. What the agent does not know yet waits in `pending`
+ * (doors) and `removed` (ids); a flush turns both into one item of the Sync stream, which the agent
+ * applies in one kernel transaction. Flushes are posted to the loop, so that all grants of one
+ * commit group travel together, and wait for credit: a slow agent gets fewer, larger items.
  *
- * A new Sync stream starts from nothing: every armed grant is pending again, and items are marked as the snapshot until that
- * list has run empty once. */
+ * A new Sync stream starts from nothing: every armed grant is pending again, and items are marked
+ * as the snapshot until that list has run empty once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,8 +98,10 @@ static void set_way(struct gateway *gateway, struct grant *grant, enum grant_way
 {
 	struct grant_list *list = list_of(gateway, grant->way);
 	if (list) {
-		*(grant->way_previous ? &grant->way_previous->way_next : &list->first) = grant->way_next;
-		*(grant->way_next ? &grant->way_next->way_previous : &list->last) = grant->way_previous;
+		*(grant->way_previous ? &grant->way_previous->way_next : &list->first) =
+			grant->way_next;
+		*(grant->way_next ? &grant->way_next->way_previous : &list->last) =
+			grant->way_previous;
 	}
 	list = list_of(gateway, way);
 	grant->way = way;
@@ -131,7 +134,8 @@ static void add_removed(struct gateway *gateway, const struct id *id)
 		size_t capacity = gateway->removed_capacity ? gateway->removed_capacity * 2 : 64;
 		struct id *grown = realloc(gateway->removed, capacity * sizeof *grown);
 		if (!grown) {
-			/* It cannot be told which door to close: let the agent start over with a snapshot that lacks it. */
+			/* It cannot be told which door to close: let the agent start over with a
+			 * snapshot that lacks it. */
 			gateway_detach(gateway, "out of memory");
 			return;
 		}
@@ -177,19 +181,24 @@ static size_t take_doors(struct gateway *gateway, struct grant **doors)
 void gateway_flush(struct gateway *gateway)
 {
 	struct grant *doors[DOORS_AN_ITEM];
-	while (gateway->link && (gateway->pending.first || gateway->removed_count > 0 || gateway->in_snapshot)) {
+	while (gateway->link &&
+		(gateway->pending.first || gateway->removed_count > 0 || gateway->in_snapshot)) {
 		if (!gateway->link->ready(gateway->link->arg))
 			return; /* called again when there is credit */
 		gateway->sync_sequence++;
 		size_t door_count = take_doors(gateway, doors);
-		size_t removed_count = gateway->removed_count < REMOVED_AN_ITEM ? gateway->removed_count : REMOVED_AN_ITEM;
+		size_t removed_count = gateway->removed_count < REMOVED_AN_ITEM
+			? gateway->removed_count
+			: REMOVED_AN_ITEM;
 		bool snapshot = gateway->in_snapshot;
 		gateway->in_snapshot = snapshot && gateway->pending.first;
-		if (!gateway->link->send(gateway->link->arg, gateway->sync_sequence, snapshot, snapshot && !gateway->in_snapshot, doors,
-			    door_count, gateway->removed, removed_count))
+		if (!gateway->link->send(gateway->link->arg, gateway->sync_sequence, snapshot,
+			    snapshot && !gateway->in_snapshot, doors, door_count, gateway->removed,
+			    removed_count))
 			return;
 		gateway->removed_count -= removed_count;
-		memmove(gateway->removed, gateway->removed + removed_count, gateway->removed_count * sizeof *gateway->removed);
+		memmove(gateway->removed, gateway->removed + removed_count,
+			gateway->removed_count * sizeof *gateway->removed);
 	}
 }
 

@@ -1,10 +1,11 @@
 /* Grants: from the request to the end. The stages of a request and who moves it on:
  *
- *   core_request ──commit──▶ committed ──gateway_arm──▶ sent ──grant_installed / grant_refused──▶ answered
- *        │                      │                                        │
- *        └── fails: forgotten   └── waiters "until decided" answered     └── waiters "until installed" answered
+ *   core_request ──commit──▶ committed ──gateway_arm──▶ sent ──grant_installed / grant_refused──▶
+ * answered │                      │                                        │ └── fails: forgotten
+ * └── waiters "until decided" answered     └── waiters "until installed" answered
  *
- * Grants of one key (gateway, client, transport, remote) queue; the first is armed, the next when it has ended. */
+ * Grants of one key (gateway, client, transport, remote) queue; the first is armed, the next when
+ * it has ended. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +14,10 @@
 #include "common/clock.h"
 #include "server/core/core.h"
 
-#define EXPIRY_GRACE_US 500000	/* the kernel closes the door first; late reports arrive before the journal says expired */
-#define SHELL_US 30000000	/* how long an ended grant can still be named by a late report */
+#define EXPIRY_GRACE_US                                                                            \
+	500000 /* the kernel closes the door first; late reports arrive before the journal says    \
+		  expired */
+#define SHELL_US 30000000 /* how long an ended grant can still be named by a late report */
 
 struct grant_key {
 	struct addr client;
@@ -64,7 +67,8 @@ static void waiter_unlink(struct waiter *waiter)
 	}
 }
 
-/* Answers those who wait for this; `all`: everyone. The callbacks may not free the grant: `writes` holds it. */
+/* Answers those who wait for this; `all`: everyone. The callbacks may not free the grant: `writes`
+ * holds it. */
 static void answer(struct grant *grant, bool all, const struct error *err)
 {
 	grant->writes++;
@@ -99,7 +103,8 @@ static void grant_free(struct grant *grant)
 
 static bool is_needed(const struct grant *grant)
 {
-	return !grant->end_committed || grant->open_flows > 0 || grant->writes > 0 || grant->waiters;
+	return !grant->end_committed || grant->open_flows > 0 || grant->writes > 0 ||
+		grant->waiters;
 }
 
 static void shell_timer(void *arg)
@@ -114,7 +119,8 @@ static void grant_reap(struct grant *grant)
 {
 	if (grant->core->stopping || is_needed(grant) || grant->timer.armed)
 		return;
-	loop_timer_set(grant->core->loop, &grant->timer, clock_mono_us() + SHELL_US, shell_timer, grant);
+	loop_timer_set(
+		grant->core->loop, &grant->timer, clock_mono_us() + SHELL_US, shell_timer, grant);
 }
 
 void grant_flow_closed(struct grant *grant)
@@ -141,13 +147,15 @@ static bool insert_request(struct core *core, struct grant *grant)
 {
 	if (id_is_zero(&grant->record.request_id))
 		return true;
-	grant->in_request_table =
-		table_insert(&core->requests, &grant->by_request, grant->record.request_id.bytes, sizeof grant->record.request_id.bytes);
+	grant->in_request_table = table_insert(&core->requests, &grant->by_request,
+		grant->record.request_id.bytes, sizeof grant->record.request_id.bytes);
 	return grant->in_request_table;
 }
 
-/* Puts a grant into every book. NULL: out of memory, nothing changed. Takes over record->context. */
-static struct grant *grant_new(struct core *core, const struct grant_record *record, struct gateway *gateway, struct principal *filter)
+/* Puts a grant into every book. NULL: out of memory, nothing changed. Takes over record->context.
+ */
+static struct grant *grant_new(struct core *core, const struct grant_record *record,
+	struct gateway *gateway, struct principal *filter)
 {
 	struct grant *grant = calloc(1, sizeof *grant);
 	if (!grant)
@@ -156,7 +164,8 @@ static struct grant *grant_new(struct core *core, const struct grant_record *rec
 	grant->record = *record;
 	grant->gateway = gateway;
 	grant->filter = filter;
-	if (!table_insert(&core->grants, &grant->by_id, record->id.bytes, sizeof record->id.bytes)) {
+	if (!table_insert(
+		    &core->grants, &grant->by_id, record->id.bytes, sizeof record->id.bytes)) {
 		free(grant);
 		return NULL;
 	}
@@ -178,7 +187,8 @@ static void make_live(struct grant *grant)
 		grant->gateway->live_grants++;
 	if (grant->session && !(grant->record.flags & GRANT_ADDRESS_BASED))
 		session_add_grant(grant->session, grant);
-	loop_timer_set(grant->core->loop, &grant->timer, grant->due_us + EXPIRY_GRACE_US, expired, grant);
+	loop_timer_set(
+		grant->core->loop, &grant->timer, grant->due_us + EXPIRY_GRACE_US, expired, grant);
 }
 
 static void make_dead(struct grant *grant)
@@ -232,7 +242,8 @@ static void dequeue(struct grant *grant)
 	struct grant *next = grant->key_next;
 	grant->key_next = NULL;
 	if (!grant->key_first) {
-		struct grant *head = grant->gateway ? key_head(grant->gateway, &grant->record) : NULL;
+		struct grant *head =
+			grant->gateway ? key_head(grant->gateway, &grant->record) : NULL;
 		for (; head; head = head->key_next)
 			if (head->key_next == grant)
 				head->key_next = next;
@@ -310,7 +321,8 @@ static void end_in_memory(struct grant *grant, enum end_reason reason)
 		dequeue(grant);
 }
 
-static void add_end(struct grant *grant, const char *actor, const char *detail, struct store_txn *txn)
+static void add_end(
+	struct grant *grant, const char *actor, const char *detail, struct store_txn *txn)
 {
 	struct entry entry;
 	grant_fill_entry(grant, ENTRY_ENDED, &entry);
@@ -339,11 +351,13 @@ void grant_end(struct grant *grant, enum end_reason reason, const char *actor, c
 void grant_used(struct grant *grant, uint64_t flows, struct store_txn *txn)
 {
 	grant->record.connections += flows;
-	if (!grant->ended && grant->record.max_connections && grant->record.connections >= grant->record.max_connections) {
+	if (!grant->ended && grant->record.max_connections &&
+		grant->record.connections >= grant->record.max_connections) {
 		struct error none = {0};
 		end_in_memory(grant, END_USED_UP);
 		add_end(grant, "", "", txn);
-		grant->end_committed = true; /* with the caller's transaction, which is tried until it is on disk */
+		grant->end_committed = true; /* with the caller's transaction, which is tried until
+						it is on disk */
 		answer(grant, true, &none);
 		return;
 	}
@@ -372,7 +386,8 @@ void grant_installed(struct grant *grant, uint64_t kernel_us)
 	grant->record.state = GRANT_ACTIVE;
 	grant->timing.kernel_us = kernel_us;
 	grant->timing.push_us = way > (int64_t)kernel_us ? (uint64_t)way - kernel_us : 0;
-	/* The decision is on disk; that the door is installed is a fact that the agent would tell again. */
+	/* The decision is on disk; that the door is installed is a fact that the agent would tell
+	 * again. */
 	answer(grant, true, &none);
 	struct store_txn *txn = core_fact_txn(grant->core);
 	if (!txn)
@@ -389,8 +404,8 @@ void grant_refused(struct grant *grant, const char *cause)
 	struct error err;
 	if (grant->ended)
 		return;
-	error_reason(&err, STATUS_FAILED_PRECONDITION, REASON_GATEWAY_REFUSED, "gateway %s refused the door: %s", grant->record.gateway,
-		cause);
+	error_reason(&err, STATUS_FAILED_PRECONDITION, REASON_GATEWAY_REFUSED,
+		"gateway %s refused the door: %s", grant->record.gateway, cause);
 	id_format(&grant->record.id, err.grant);
 	answer(grant, true, &err);
 	grant_end(grant, END_GATEWAY_REFUSED, "", cause);
@@ -398,8 +413,10 @@ void grant_refused(struct grant *grant, const char *cause)
 
 /* ---- requests ---- */
 
-/* The database knows this request id from a grant that has ended: a retry, perhaps of before a restart (I6). */
-static void known_request(void *arg, const struct grant_record *found, size_t count, const struct error *err)
+/* The database knows this request id from a grant that has ended: a retry, perhaps of before a
+ * restart (I6). */
+static void known_request(
+	void *arg, const struct grant_record *found, size_t count, const struct error *err)
 {
 	struct grant *grant = arg;
 	struct error result = *err;
@@ -411,7 +428,8 @@ static void known_request(void *arg, const struct grant_record *found, size_t co
 		grant->record.context_size = 0;
 	} else if (!err->status) {
 		error_set(&result, STATUS_ALREADY_EXISTS,
-			"request_id: it was used for a different request: make a new one for each request");
+			"request_id: it was used for a different request: make a new one for each "
+			"request");
 		if (count == 1)
 			id_format(&found->id, result.grant);
 	}
@@ -426,8 +444,10 @@ static void refused_by_journal(struct grant *grant, const struct error *err)
 	grant->ended = true;
 	make_dead(grant);
 	unlink_request(grant);
-	if (err->status == STATUS_ALREADY_EXISTS && !id_is_zero(&grant->record.request_id) && !grant->core->stopping) {
-		struct store_grant_query query = {.request_id = grant->record.request_id, .limit = 1};
+	if (err->status == STATUS_ALREADY_EXISTS && !id_is_zero(&grant->record.request_id) &&
+		!grant->core->stopping) {
+		struct store_grant_query query = {
+			.request_id = grant->record.request_id, .limit = 1};
 		snprintf(query.filter, sizeof query.filter, "%s", grant->record.filter);
 		grant->writes++;
 		store_read_grants(grant->core->store, &query, known_request, grant);
@@ -467,12 +487,16 @@ static void denied_committed(void *arg, uint64_t sequence, const struct error *e
 		bool by_protocol = grant->record.reason == REASON_DENIED_PROTOCOL_RULES;
 		const char *type = by_protocol ? "protocol rules" : "site-and-content rules";
 		if (grant->record.rule[0])
-			error_reason(&denial, STATUS_PERMISSION_DENIED, (enum reason)grant->record.reason, "denied by %s: rule \"%s\" denies %s",
-				type, grant->record.rule, grant->record.protocol);
+			error_reason(&denial, STATUS_PERMISSION_DENIED,
+				(enum reason)grant->record.reason,
+				"denied by %s: rule \"%s\" denies %s", type, grant->record.rule,
+				grant->record.protocol);
 		else
-			error_reason(&denial, STATUS_PERMISSION_DENIED, (enum reason)grant->record.reason,
-				"denied by %s: no rule allows %s: an administrator can allow it with `postern policy allow-protocol %s`", type,
-				grant->record.protocol, grant->record.protocol);
+			error_reason(&denial, STATUS_PERMISSION_DENIED,
+				(enum reason)grant->record.reason,
+				"denied by %s: no rule allows %s: an administrator can allow it "
+				"with `postern policy allow-protocol %s`",
+				type, grant->record.protocol, grant->record.protocol);
 		snprintf(denial.rule, sizeof denial.rule, "%s", grant->record.rule);
 		id_format(&grant->record.id, denial.grant);
 	}
@@ -482,51 +506,63 @@ static void denied_committed(void *arg, uint64_t sequence, const struct error *e
 		grant_free(grant);
 }
 
-static enum status check_scope(const struct core *core, const struct grant_ask *ask, struct error *err)
+static enum status check_scope(
+	const struct core *core, const struct grant_ask *ask, struct error *err)
 {
 	const struct principal *asker = ask->asker;
 	if (ask->is_admin || !asker)
 		return STATUS_OK;
 	if (!principal_covers(asker, ask->record.gateway))
 		return error_reason(err, STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE,
-			"filter %s may not ask for doors of gateway %s: its scope is %s", asker->record.name, ask->record.gateway,
-			asker->record.gateways);
-	uint64_t most = asker->record.max_grants ? asker->record.max_grants : core->config->max_live_grants_per_filter;
+			"filter %s may not ask for doors of gateway %s: its scope is %s",
+			asker->record.name, ask->record.gateway, asker->record.gateways);
+	uint64_t most = asker->record.max_grants ? asker->record.max_grants
+						 : core->config->max_live_grants_per_filter;
 	if (asker->live_grants >= most)
 		return error_reason(err, STATUS_RESOURCE_EXHAUSTED, REASON_QUOTA,
-			"filter %s has %llu live grants, its limit: cancel some or wait for their end", asker->record.name,
-			(unsigned long long)most);
+			"filter %s has %llu live grants, its limit: cancel some or wait for their "
+			"end",
+			asker->record.name, (unsigned long long)most);
 	return STATUS_OK;
 }
 
 /* Completes the record from session, defaults and definitions, or says what is wrong with it. */
-static enum status complete(struct core *core, const struct grant_ask *ask, struct grant_record *record, struct session **ret_session,
-	struct gateway **ret_gateway, const struct protocol_record **ret_protocol, struct error *err)
+static enum status complete(struct core *core, const struct grant_ask *ask,
+	struct grant_record *record, struct session **ret_session, struct gateway **ret_gateway,
+	const struct protocol_record **ret_protocol, struct error *err)
 {
 	*ret_session = NULL;
 	if (!id_is_zero(&record->session)) {
 		struct session *session = session_find(core, &record->session);
-		if (!session || session->closing || (!ask->is_admin && strcmp(session->record.filter, record->filter) != 0))
-			return error_field(err, "session", "session: no open session of yours has this id: open one first");
+		if (!session || session->closing ||
+			(!ask->is_admin && strcmp(session->record.filter, record->filter) != 0))
+			return error_field(err, "session",
+				"session: no open session of yours has this id: open one first");
 		if (record->client.family == ADDR_NONE)
 			record->client = session->record.client;
 		if (record->gateway[0] == '\0')
-			snprintf(record->gateway, sizeof record->gateway, "%s", session->record.gateway);
+			snprintf(record->gateway, sizeof record->gateway, "%s",
+				session->record.gateway);
 		if (!addr_equal(&record->client, &session->record.client))
-			return error_field(err, "client", "client: differs from the session's client");
+			return error_field(
+				err, "client", "client: differs from the session's client");
 		if (strcmp(record->gateway, session->record.gateway) != 0)
-			return error_field(err, "gateway", "gateway: differs from the session's gateway %s", session->record.gateway);
+			return error_field(err, "gateway",
+				"gateway: differs from the session's gateway %s",
+				session->record.gateway);
 		*ret_session = session;
 	}
 	if (record->gateway[0] == '\0')
 		return error_field(err, "gateway", "gateway: name one, or a session");
 	*ret_gateway = gateway_find(core, record->gateway);
 	if (!*ret_gateway)
-		return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "gateway %s: unknown: see `postern gateway list`",
-			record->gateway);
+		return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
+			"gateway %s: unknown: see `postern gateway list`", record->gateway);
 	*ret_protocol = policy_find_protocol(&core->policy, ask->protocol);
 	if (!*ret_protocol)
-		return error_field(err, "protocol", "protocol: \"%.60s\" is not registered: see `postern protocol list`", ask->protocol);
+		return error_field(err, "protocol",
+			"protocol: \"%.60s\" is not registered: see `postern protocol list`",
+			ask->protocol);
 	snprintf(record->protocol, sizeof record->protocol, "%s", (*ret_protocol)->name);
 	struct grant_limits limits = {.default_lifetime_ms = core->config->default_lifetime_ms,
 		.max_lifetime_ms = core->config->max_lifetime_ms,
@@ -536,20 +572,25 @@ static enum status complete(struct core *core, const struct grant_ask *ask, stru
 
 static struct grant *find_request(const struct core *core, const struct grant_record *record)
 {
-	struct table_node *node = table_find(&core->requests, record->request_id.bytes, sizeof record->request_id.bytes);
+	struct table_node *node = table_find(
+		&core->requests, record->request_id.bytes, sizeof record->request_id.bytes);
 	struct grant *grant = node ? TABLE_OWNER(node, struct grant, by_request) : NULL;
 	return grant && strcmp(grant->record.filter, record->filter) == 0 ? grant : NULL;
 }
 
-static enum status join_request(struct grant *grant, const struct grant_record *record, bool until_decided, waiter_cb done, void *arg,
-	struct waiter **ret_waiter, struct error *err)
+static enum status join_request(struct grant *grant, const struct grant_record *record,
+	bool until_decided, waiter_cb done, void *arg, struct waiter **ret_waiter,
+	struct error *err)
 {
 	if (!grant_same_request(&grant->record, record)) {
-		error_set(err, STATUS_ALREADY_EXISTS, "request_id: it was used for a different request: make a new one for each request");
+		error_set(err, STATUS_ALREADY_EXISTS,
+			"request_id: it was used for a different request: make a new one for each "
+			"request");
 		id_format(&grant->record.id, err->grant);
 		return STATUS_ALREADY_EXISTS;
 	}
-	bool settled = grant->ended || grant->record.state == GRANT_ACTIVE || (until_decided && grant->committed);
+	bool settled = grant->ended || grant->record.state == GRANT_ACTIVE ||
+		(until_decided && grant->committed);
 	if (settled) {
 		struct error none = {0};
 		done(arg, grant, &none);
@@ -557,15 +598,19 @@ static enum status join_request(struct grant *grant, const struct grant_record *
 		return STATUS_OK;
 	}
 	*ret_waiter = waiter_add(grant, until_decided, done, arg);
-	return *ret_waiter ? STATUS_OK : error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+	return *ret_waiter
+		? STATUS_OK
+		: error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
 }
 
-static enum status start(struct core *core, struct grant *grant, enum entry_kind kind, store_done_cb done, struct error *err)
+static enum status start(struct core *core, struct grant *grant, enum entry_kind kind,
+	store_done_cb done, struct error *err)
 {
 	struct store_txn *txn = store_txn_new(core->store);
 	struct entry entry;
 	if (!txn)
-		return error_reason(err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE, "the journal is behind: try again");
+		return error_reason(err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
+			"the journal is behind: try again");
 	fill_decision(grant, kind, &entry);
 	store_txn_entry(txn, &entry);
 	store_txn_put_grant(txn, &grant->record);
@@ -575,8 +620,8 @@ static enum status start(struct core *core, struct grant *grant, enum entry_kind
 	return STATUS_OK;
 }
 
-enum status core_request(
-	struct core *core, const struct grant_ask *ask, waiter_cb done, void *arg, struct waiter **ret_waiter, struct error *err)
+enum status core_request(struct core *core, const struct grant_ask *ask, waiter_cb done, void *arg,
+	struct waiter **ret_waiter, struct error *err)
 {
 	struct grant_record record = ask->record;
 	const struct protocol_record *protocol = NULL;
@@ -598,7 +643,8 @@ enum status core_request(
 	enum policy_verdict verdict = policy_decide(&core->policy, protocol, &rule);
 	bool allowed = verdict == POLICY_ALLOWED;
 	if (allowed && !gateway_is_up(gateway))
-		return error_reason(err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN, "gateway %s is not connected: its agent must reach the server",
+		return error_reason(err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN,
+			"gateway %s is not connected: its agent must reach the server",
 			record.gateway);
 	record.id = id_new();
 	record.created_us = clock_real_us();
@@ -606,7 +652,8 @@ enum status core_request(
 	record.state = allowed ? GRANT_PENDING : GRANT_DENIED;
 	if (!allowed) {
 		record.ended_us = record.created_us;
-		record.request_id = (struct id){{0}}; /* a denied request may be asked again when the rules have changed */
+		record.request_id = (struct id){
+			{0}}; /* a denied request may be asked again when the rules have changed */
 		if (rule)
 			snprintf(record.rule, sizeof record.rule, "%s", rule->name);
 	}
@@ -623,8 +670,10 @@ enum status core_request(
 	grant->session = session;
 	*ret_waiter = waiter_add(grant, ask->until_decided, done, arg);
 	grant->timing.decide_us = (uint64_t)(clock_mono_us() - ask->began_us);
-	status = *ret_waiter ? start(core, grant, allowed ? ENTRY_GRANTED : ENTRY_DENIED, allowed ? granted_committed : denied_committed, err)
-			     : error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+	status = *ret_waiter
+		? start(core, grant, allowed ? ENTRY_GRANTED : ENTRY_DENIED,
+			  allowed ? granted_committed : denied_committed, err)
+		: error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
 	if (status) {
 		if (*ret_waiter)
 			waiter_unlink(*ret_waiter);
@@ -637,9 +686,11 @@ enum status core_request(
 		if (session)
 			session_touch(session);
 	} else {
-		/* Set after the row was copied: a denied grant's row has no end reason, the enum is the wire's. */
-		grant->record.reason = (uint8_t)(verdict == POLICY_DENIED_BY_PROTOCOL_RULES ? REASON_DENIED_PROTOCOL_RULES
-											      : REASON_DENIED_SITE_AND_CONTENT_RULES);
+		/* Set after the row was copied: a denied grant's row has no end reason, the enum is
+		 * the wire's. */
+		grant->record.reason = (uint8_t)(verdict == POLICY_DENIED_BY_PROTOCOL_RULES
+				? REASON_DENIED_PROTOCOL_RULES
+				: REASON_DENIED_SITE_AND_CONTENT_RULES);
 		grant->ended = true;
 	}
 	return STATUS_OK;
@@ -650,8 +701,10 @@ void core_waiter_cancel(struct waiter *waiter, bool deadline_passed)
 	struct grant *grant = waiter->grant;
 	waiter_unlink(waiter);
 	free(waiter);
-	if (deadline_passed && !grant->ended && !grant->waiters && grant->record.state == GRANT_PENDING)
-		grant_end(grant, END_DEADLINE_MISSED, "", "the gateway did not acknowledge the door before the caller's deadline");
+	if (deadline_passed && !grant->ended && !grant->waiters &&
+		grant->record.state == GRANT_PENDING)
+		grant_end(grant, END_DEADLINE_MISSED, "",
+			"the gateway did not acknowledge the door before the caller's deadline");
 	if (grant->ended)
 		grant_reap(grant);
 }
@@ -662,16 +715,18 @@ struct grant *core_find_grant(const struct core *core, const struct id *id)
 	return node ? TABLE_OWNER(node, struct grant, by_id) : NULL;
 }
 
-enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason, const char *actor, waiter_cb done, void *arg,
-	struct error *err)
+enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason,
+	const char *actor, waiter_cb done, void *arg, struct error *err)
 {
 	(void)core;
 	if (grant->ended)
-		return error_reason(err, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, "the grant has already ended: %s",
+		return error_reason(err, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED,
+			"the grant has already ended: %s",
 			end_reason_name((enum end_reason)grant->record.reason));
 	/* Those who wait for the door hear of its end; the canceller waits for the journal. */
 	struct error cancelled;
-	error_reason(&cancelled, STATUS_ABORTED, REASON_ALREADY_ENDED, "the grant was cancelled before it was installed");
+	error_reason(&cancelled, STATUS_ABORTED, REASON_ALREADY_ENDED,
+		"the grant was cancelled before it was installed");
 	answer(grant, true, &cancelled);
 	if (!waiter_add(grant, false, done, arg))
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
@@ -707,7 +762,9 @@ void grant_load(struct core *core, const struct grant_record *record)
 		memcpy(copy.context, record->context, record->context_size);
 	else
 		copy.context_size = 0;
-	struct grant *grant = gateway ? grant_new(core, &copy, gateway, principals_find(&core->principals, record->filter)) : NULL;
+	struct grant *grant = gateway ? grant_new(core, &copy, gateway,
+						principals_find(&core->principals, record->filter))
+				      : NULL;
 	if (!grant) {
 		free(copy.context);
 		return;

@@ -39,7 +39,8 @@ void session_touch(struct session *session)
 {
 	if (!session->closing)
 		loop_timer_set(session->core->loop, &session->idle,
-			clock_mono_us() + (int64_t)session->record.idle_limit_ms * 1000, idle, session);
+			clock_mono_us() + (int64_t)session->record.idle_limit_ms * 1000, idle,
+			session);
 }
 
 void session_add_grant(struct session *session, struct grant *grant)
@@ -76,14 +77,16 @@ static struct session *session_new(struct core *core, const struct session_recor
 	session->core = core;
 	session->record = *record;
 	session->gateway = gateway_find(core, record->gateway);
-	if (!table_insert(&core->sessions, &session->by_id, record->id.bytes, sizeof record->id.bytes)) {
+	if (!table_insert(
+		    &core->sessions, &session->by_id, record->id.bytes, sizeof record->id.bytes)) {
 		free(session);
 		return NULL;
 	}
 	return session;
 }
 
-static void fill_entry(const struct session *session, enum entry_kind kind, const char *actor, struct entry *ret_entry)
+static void fill_entry(const struct session *session, enum entry_kind kind, const char *actor,
+	struct entry *ret_entry)
 {
 	const struct session_record *record = &session->record;
 	core_entry(ret_entry, kind, actor);
@@ -115,7 +118,8 @@ static void opened(void *arg, uint64_t sequence, const struct error *err)
 	session_touch(session);
 }
 
-enum status session_open(struct core *core, const struct session_record *record, session_cb done, void *arg, struct error *err)
+enum status session_open(struct core *core, const struct session_record *record, session_cb done,
+	void *arg, struct error *err)
 {
 	struct session_wait *wait = malloc(sizeof *wait);
 	struct store_txn *txn = store_txn_new(core->store);
@@ -124,7 +128,8 @@ enum status session_open(struct core *core, const struct session_record *record,
 	if (!session) {
 		free(wait);
 		store_txn_free(txn);
-		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory or its journal behind: try again");
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED,
+			"the server is out of memory or its journal behind: try again");
 	}
 	*wait = (struct session_wait){.session = session, .done = done, .arg = arg};
 	fill_entry(session, ENTRY_SESSION_OPENED, record->filter, &entry);
@@ -145,7 +150,8 @@ static void closed(void *arg, uint64_t sequence, const struct error *err)
 	free(wait);
 }
 
-enum status session_close(struct session *session, const char *actor, session_cb done, void *arg, struct error *err)
+enum status session_close(
+	struct session *session, const char *actor, session_cb done, void *arg, struct error *err)
 {
 	struct core *core = session->core;
 	struct session_wait *wait = malloc(sizeof *wait);

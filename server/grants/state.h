@@ -7,7 +7,8 @@
  *      │          ├──────▶ EXPIRED     its time is over
  *      │          └──────▶ CANCELLED   by its filter, an operator, its session's end
  *      ├────────▶ EXPIRED, CANCELLED, USED (a flow may be reported before the acknowledgement)
- *      └────────▶ FAILED               the gateway refused it, or the caller's deadline passed first
+ *      └────────▶ FAILED               the gateway refused it, or the caller's deadline passed
+ * first
  */
 #ifndef POSTERN_SERVER_GRANTS_STATE_H
 #define POSTERN_SERVER_GRANTS_STATE_H
@@ -58,9 +59,10 @@ const char *grant_state_name(enum grant_state state); /* "active" */
 struct grant_limits {
 	uint64_t default_lifetime_ms, max_lifetime_ms, unused_timeout_ms;
 };
-/* Checks what was asked (addresses, port, transport, flags) and completes lifetime and max_connections. Errors name the
- * field. */
-enum status grant_complete(struct grant_record *grant, const struct grant_limits *limits, struct error *err);
+/* Checks what was asked (addresses, port, transport, flags) and completes lifetime and
+ * max_connections. Errors name the field. */
+enum status grant_complete(
+	struct grant_record *grant, const struct grant_limits *limits, struct error *err);
 /* Does a retry with the same request id ask for the same thing? */
 bool grant_same_request(const struct grant_record *a, const struct grant_record *b);
 

@@ -32,7 +32,8 @@ static bool make_room(void **array, size_t count, size_t *capacity, size_t size)
 bool policy_add_protocol(struct policy *policy, const struct protocol_record *protocol)
 {
 	void *array = policy->protocols;
-	if (!make_room(&array, policy->protocol_count, &policy->protocol_capacity, sizeof *policy->protocols))
+	if (!make_room(&array, policy->protocol_count, &policy->protocol_capacity,
+		    sizeof *policy->protocols))
 		return false;
 	policy->protocols = array;
 	policy->protocols[policy->protocol_count++] = *protocol;
@@ -49,13 +50,15 @@ bool policy_add_rule(struct policy *policy, const struct rule_record *rule)
 	return true;
 }
 
-const struct protocol_record *policy_find_protocol(const struct policy *policy, const char *name_or_guid)
+const struct protocol_record *policy_find_protocol(
+	const struct policy *policy, const char *name_or_guid)
 {
 	struct id guid;
 	bool is_guid = id_parse(name_or_guid, &guid);
 	for (size_t i = 0; i < policy->protocol_count; i++) {
 		const struct protocol_record *protocol = &policy->protocols[i];
-		if (strcmp(protocol->name, name_or_guid) == 0 || (is_guid && id_equal(&protocol->guid, &guid)))
+		if (strcmp(protocol->name, name_or_guid) == 0 ||
+			(is_guid && id_equal(&protocol->guid, &guid)))
 			return protocol;
 	}
 	return NULL;
@@ -69,13 +72,16 @@ const struct rule_record *policy_find_rule(const struct policy *policy, const ch
 	return NULL;
 }
 
-static bool matches(const struct rule_record *rule, int type, const struct protocol_record *protocol)
+static bool matches(
+	const struct rule_record *rule, int type, const struct protocol_record *protocol)
 {
-	return rule->type == type && (rule->protocol[0] == '\0' || strcmp(rule->protocol, protocol->name) == 0);
+	return rule->type == type &&
+		(rule->protocol[0] == '\0' || strcmp(rule->protocol, protocol->name) == 0);
 }
 
 /* Some allow matches and no deny does. */
-static bool allowed(const struct policy *policy, int type, const struct protocol_record *protocol, const struct rule_record **ret_rule)
+static bool allowed(const struct policy *policy, int type, const struct protocol_record *protocol,
+	const struct rule_record **ret_rule)
 {
 	bool some_allow = false;
 	for (size_t i = 0; i < policy->rule_count; i++) {
@@ -91,8 +97,8 @@ static bool allowed(const struct policy *policy, int type, const struct protocol
 	return some_allow;
 }
 
-enum policy_verdict policy_decide(
-	const struct policy *policy, const struct protocol_record *protocol, const struct rule_record **ret_rule)
+enum policy_verdict policy_decide(const struct policy *policy,
+	const struct protocol_record *protocol, const struct rule_record **ret_rule)
 {
 	*ret_rule = NULL;
 	if (!allowed(policy, RULE_TYPE_PROTOCOL, protocol, ret_rule))

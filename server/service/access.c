@@ -1,4 +1,5 @@
-/* Who may call what: one row for every method. A method without a row stops the server at its start. */
+/* Who may call what: one row for every method. A method without a row stops the server at its
+ * start. */
 #include <stdio.h>
 #include <string.h>
 
@@ -45,11 +46,13 @@ static unsigned roles_of(const char *method)
 	return 0;
 }
 
-enum status access_check(const struct rpc_principal *principal, const char *method, struct error *err)
+enum status access_check(
+	const struct rpc_principal *principal, const char *method, struct error *err)
 {
 	if (roles_of(method) & (1U << principal->role))
 		return STATUS_OK;
-	return error_set(err, STATUS_PERMISSION_DENIED, "%s: not for role %s: use another token", method, rpc_role_name(principal->role));
+	return error_set(err, STATUS_PERMISSION_DENIED, "%s: not for role %s: use another token",
+		method, rpc_role_name(principal->role));
 }
 
 enum status access_complete(const ProtobufCServiceDescriptor *service, struct error *err)
@@ -58,7 +61,8 @@ enum status access_complete(const ProtobufCServiceDescriptor *service, struct er
 		char method[128];
 		snprintf(method, sizeof method, "%s/%s", service->name, service->methods[i].name);
 		if (!roles_of(method))
-			return error_set(err, STATUS_INTERNAL, "%s: nobody said who may call it", method);
+			return error_set(
+				err, STATUS_INTERNAL, "%s: nobody said who may call it", method);
 	}
 	return STATUS_OK;
 }

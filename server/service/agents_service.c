@@ -21,7 +21,9 @@ static struct gateway *joined_gateway(struct services *services, struct rpc_call
 	struct error err;
 	if (gateway && gateway->joined && gateway->connection == rpc_call_connection(call))
 		return gateway;
-	error_set(&err, STATUS_FAILED_PRECONDITION, "this connection has not joined, or another agent of the same gateway has: join first");
+	error_set(&err, STATUS_FAILED_PRECONDITION,
+		"this connection has not joined, or another agent of the same gateway has: join "
+		"first");
 	rpc_fail(call, &err);
 	return NULL;
 }
@@ -56,7 +58,8 @@ static void join_lines(char *to, size_t size, char **items, size_t count, char s
 	size_t used = 0;
 	to[0] = '\0';
 	for (size_t i = 0; i < count && i < 64; i++) {
-		int n = snprintf(to + used, size - used, "%.*s%.200s", i ? 1 : 0, &separator, items[i]);
+		int n = snprintf(
+			to + used, size - used, "%.*s%.200s", i ? 1 : 0, &separator, items[i]);
 		if (n < 0 || (size_t)n >= size - used) {
 			to[used] = '\0';
 			return;
@@ -70,8 +73,10 @@ static void describe(struct gateway *gateway, const Postern__V1__JoinRequest *in
 	copy_text(gateway->mode, sizeof gateway->mode, input->mode);
 	copy_text(gateway->agent, sizeof gateway->agent, input->agent);
 	copy_text(gateway->kernel, sizeof gateway->kernel, input->kernel);
-	join_lines(gateway->addresses, sizeof gateway->addresses, input->addresses, input->n_addresses, ',');
-	join_lines(gateway->problems, sizeof gateway->problems, input->problems, input->n_problems, '\n');
+	join_lines(gateway->addresses, sizeof gateway->addresses, input->addresses,
+		input->n_addresses, ',');
+	join_lines(gateway->problems, sizeof gateway->problems, input->problems, input->n_problems,
+		'\n');
 }
 
 static void add_joined_entries(struct gateway *gateway, const char *boot_id, struct store_txn *txn)
@@ -81,18 +86,20 @@ static void add_joined_entries(struct gateway *gateway, const char *boot_id, str
 	if (rebooted) {
 		core_entry(&entry, ENTRY_GATEWAY_REBOOTED, "");
 		copy_text(entry.gateway, sizeof entry.gateway, gateway->record.name);
-		snprintf(entry.detail, sizeof entry.detail, "boot id %.60s, was %.60s", boot_id, gateway->record.boot_id);
+		snprintf(entry.detail, sizeof entry.detail, "boot id %.60s, was %.60s", boot_id,
+			gateway->record.boot_id);
 		store_txn_entry(txn, &entry);
 		flows_all_lost(gateway, "the gateway was rebooted", txn);
 	}
 	core_entry(&entry, ENTRY_GATEWAY_JOINED, gateway->record.name);
 	copy_text(entry.gateway, sizeof entry.gateway, gateway->record.name);
-	snprintf(entry.detail, sizeof entry.detail, "%.60s, mode %.15s", gateway->agent, gateway->mode);
+	snprintf(entry.detail, sizeof entry.detail, "%.60s, mode %.15s", gateway->agent,
+		gateway->mode);
 	store_txn_entry(txn, &entry);
 }
 
-static void handle_join(Postern__V1__Agents_Service *service, const Postern__V1__JoinRequest *input, Postern__V1__JoinReply_Closure closure,
-	void *data)
+static void handle_join(Postern__V1__Agents_Service *service, const Postern__V1__JoinRequest *input,
+	Postern__V1__JoinReply_Closure closure, void *data)
 {
 	struct services *services = SERVICES_OF(service, agents);
 	struct rpc_call *call = data;
@@ -102,9 +109,12 @@ static void handle_join(Postern__V1__Agents_Service *service, const Postern__V1_
 	struct store_txn *txn = NULL;
 	(void)closure;
 	if (!gateway)
-		error_reason(&err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "the gateway of this token is not known any more");
-	else if (input->boot_id[0] == '\0' || strlen(input->boot_id) >= sizeof gateway->record.boot_id || input->instance[0] == '\0' ||
-		 strlen(input->instance) >= sizeof gateway->record.instance)
+		error_reason(&err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
+			"the gateway of this token is not known any more");
+	else if (input->boot_id[0] == '\0' ||
+		strlen(input->boot_id) >= sizeof gateway->record.boot_id ||
+		input->instance[0] == '\0' ||
+		strlen(input->instance) >= sizeof gateway->record.instance)
 		error_field(&err, "boot_id", "boot_id and instance: one to 63 (39) bytes each");
 	joining = err.status ? NULL : calloc(1, sizeof *joining);
 	txn = joining ? store_txn_new_fact(services->core->store) : NULL;
@@ -119,13 +129,15 @@ static void handle_join(Postern__V1__Agents_Service *service, const Postern__V1_
 		/* Two agents cannot hold one kernel table: the newer one is the one that lives. */
 		gateway_detach(gateway, "another agent joined for this gateway");
 	}
-	*joining = (struct joining){.gateway = gateway, .call = call, .connection = rpc_call_connection(call)};
+	*joining = (struct joining){
+		.gateway = gateway, .call = call, .connection = rpc_call_connection(call)};
 	gateway->connection = joining->connection;
 	gateway->joined = false;
 	describe(gateway, input);
 	add_joined_entries(gateway, input->boot_id, txn);
 	if (strcmp(gateway->record.instance, input->instance) != 0) {
-		copy_text(gateway->record.instance, sizeof gateway->record.instance, input->instance);
+		copy_text(
+			gateway->record.instance, sizeof gateway->record.instance, input->instance);
 		gateway->record.last_report = 0;
 	}
 	copy_text(gateway->record.boot_id, sizeof gateway->record.boot_id, input->boot_id);
@@ -155,7 +167,8 @@ static void reported(void *arg, uint64_t sequence, const struct error *err)
 	free(reporting);
 }
 
-static void gateway_entry(struct gateway *gateway, enum entry_kind kind, uint64_t count, int64_t at_us, struct store_txn *txn)
+static void gateway_entry(struct gateway *gateway, enum entry_kind kind, uint64_t count,
+	int64_t at_us, struct store_txn *txn)
 {
 	struct entry entry;
 	core_entry(&entry, kind, gateway->record.name);
@@ -165,7 +178,8 @@ static void gateway_entry(struct gateway *gateway, enum entry_kind kind, uint64_
 	store_txn_entry(txn, &entry);
 }
 
-static void uses_missed(struct gateway *gateway, const struct id *id, uint64_t count, int64_t at_us, struct store_txn *txn)
+static void uses_missed(struct gateway *gateway, const struct id *id, uint64_t count, int64_t at_us,
+	struct store_txn *txn)
 {
 	struct grant *grant = core_find_grant(gateway->core, id);
 	struct entry entry;
@@ -182,7 +196,9 @@ static void applied(struct gateway *gateway, const Postern__V1__Report *report)
 {
 	for (size_t i = 0; i < report->n_failures; i++) {
 		struct id id;
-		struct grant *grant = id_parse(report->failures[i]->grant, &id) ? core_find_grant(gateway->core, &id) : NULL;
+		struct grant *grant = id_parse(report->failures[i]->grant, &id)
+			? core_find_grant(gateway->core, &id)
+			: NULL;
 		if (grant && grant->gateway == gateway)
 			grant_refused(grant, report->failures[i]->cause);
 	}
@@ -190,16 +206,19 @@ static void applied(struct gateway *gateway, const Postern__V1__Report *report)
 }
 
 /* One report into memory and transaction. False: it cannot be understood. */
-static bool take_report(struct gateway *gateway, const Postern__V1__Report *report, struct store_txn *txn)
+static bool take_report(
+	struct gateway *gateway, const Postern__V1__Report *report, struct store_txn *txn)
 {
 	struct id id = {{0}};
 	struct flow flow = {0};
 	uint64_t age = report->age_ms > AGE_MAX_MS ? AGE_MAX_MS : report->age_ms;
 	int64_t at = clock_real_us() - (int64_t)age * 1000;
 	bool needs_flow = report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_OPENED ||
-			  report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_CLOSED ||
-			  report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_FLOW;
-	if (needs_flow && (!id_parse(report->grant, &id) || !report->flow || !flow_from_wire(report->flow, &flow) || flow.id == 0))
+		report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_CLOSED ||
+		report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_FLOW;
+	if (needs_flow &&
+		(!id_parse(report->grant, &id) || !report->flow ||
+			!flow_from_wire(report->flow, &flow) || flow.id == 0))
 		return false;
 	switch (report->kind) {
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_APPLIED:
@@ -238,8 +257,9 @@ static bool take_report(struct gateway *gateway, const Postern__V1__Report *repo
 	return false;
 }
 
-static void handle_report(Postern__V1__Agents_Service *service, const Postern__V1__ReportRequest *input,
-	Postern__V1__ReportReply_Closure closure, void *data)
+static void handle_report(Postern__V1__Agents_Service *service,
+	const Postern__V1__ReportRequest *input, Postern__V1__ReportReply_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, agents);
 	struct rpc_call *call = data;
@@ -248,8 +268,10 @@ static void handle_report(Postern__V1__Agents_Service *service, const Postern__V
 	(void)closure;
 	if (!gateway)
 		return;
-	if (input->n_reports > REPORTS_MAX || strcmp(input->instance, gateway->record.instance) != 0) {
-		error_set(&err, STATUS_INVALID_ARGUMENT, "at most %d reports at once, of the instance that joined", REPORTS_MAX);
+	if (input->n_reports > REPORTS_MAX ||
+		strcmp(input->instance, gateway->record.instance) != 0) {
+		error_set(&err, STATUS_INVALID_ARGUMENT,
+			"at most %d reports at once, of the instance that joined", REPORTS_MAX);
 		rpc_fail(call, &err);
 		return;
 	}
@@ -265,13 +287,15 @@ static void handle_report(Postern__V1__Agents_Service *service, const Postern__V
 		const Postern__V1__Report *one = input->reports[i];
 		if (one->sequence <= gateway->record.last_report)
 			continue; /* sent again: it is on disk or on its way */
-		/* A report that makes no sense is passed over: it would make none the next time either. */
+		/* A report that makes no sense is passed over: it would make none the next time
+		 * either. */
 		(void)take_report(gateway, one, txn);
 		gateway->record.last_report = one->sequence;
 	}
 	flows_forget(gateway);
 	*reporting = (struct reporting){.call = call, .last = gateway->record.last_report};
-	store_txn_report_position(txn, gateway->record.name, gateway->record.instance, gateway->record.last_report);
+	store_txn_report_position(
+		txn, gateway->record.name, gateway->record.instance, gateway->record.last_report);
 	store_submit(services->core->store, txn, reported, reporting);
 }
 
@@ -311,13 +335,15 @@ static void door_to_wire(const struct grant *grant, struct door_wire *wire)
 	wire->message.flags = record->flags;
 }
 
-static bool sync_send(void *arg, uint64_t sequence, bool snapshot, bool snapshot_end, struct grant *const *doors, size_t door_count,
-	const struct id *removed, size_t removed_count)
+static bool sync_send(void *arg, uint64_t sequence, bool snapshot, bool snapshot_end,
+	struct grant *const *doors, size_t door_count, const struct id *removed,
+	size_t removed_count)
 {
 	struct sync *sync = arg;
 	Postern__V1__SyncItem item = POSTERN__V1__SYNC_ITEM__INIT;
 	struct door_wire *wires = calloc(door_count ? door_count : 1, sizeof *wires);
-	Postern__V1__Door **messages = calloc(door_count ? door_count : 1, sizeof(Postern__V1__Door *));
+	Postern__V1__Door **messages =
+		calloc(door_count ? door_count : 1, sizeof(Postern__V1__Door *));
 	char(*texts)[ID_TEXT_SIZE] = calloc(removed_count ? removed_count : 1, sizeof *texts);
 	char **pointers = calloc(removed_count ? removed_count : 1, sizeof(char *));
 	bool sent = false;
@@ -356,14 +382,16 @@ static void sync_over(void *arg, enum status why)
 	struct sync *sync = arg;
 	struct error err;
 	if (sync->gateway->link == &sync->link)
-		gateway_detach(sync->gateway, why == STATUS_UNAVAILABLE ? "the connection to its agent ended" : "its agent ended the stream");
+		gateway_detach(sync->gateway,
+			why == STATUS_UNAVAILABLE ? "the connection to its agent ended"
+						  : "its agent ended the stream");
 	error_set(&err, why, "the stream was ended");
 	rpc_fail(sync->call, &err);
 	free(sync);
 }
 
-static void handle_sync(Postern__V1__Agents_Service *service, const Postern__V1__SyncRequest *input, Postern__V1__SyncItem_Closure closure,
-	void *data)
+static void handle_sync(Postern__V1__Agents_Service *service, const Postern__V1__SyncRequest *input,
+	Postern__V1__SyncItem_Closure closure, void *data)
 {
 	struct services *services = SERVICES_OF(service, agents);
 	struct gateway *gateway = joined_gateway(services, data);

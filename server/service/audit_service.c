@@ -57,7 +57,8 @@ static enum status send_page(struct rpc_call *call, const struct entry *entries,
 	return status;
 }
 
-static void on_page(void *arg, const struct entry *entries, size_t count, uint64_t next_after, bool at_end, const struct error *err)
+static void on_page(void *arg, const struct entry *entries, size_t count, uint64_t next_after,
+	bool at_end, const struct error *err)
 {
 	struct query *query = arg;
 	struct error failure = *err;
@@ -102,21 +103,26 @@ static bool canonical(const char *text, char *to, size_t size)
 	return copy_text(to, size, canon);
 }
 
-static enum status parse(const Postern__V1__AuditQuery *input, struct store_query *query, struct error *err)
+static enum status parse(
+	const Postern__V1__AuditQuery *input, struct store_query *query, struct error *err)
 {
 	if (!copy_text(query->gateway, sizeof query->gateway, input->gateway))
 		return error_field(err, "gateway", "gateway: the name is too long");
 	if (input->grant[0] && !id_parse(input->grant, &query->grant))
 		return error_field(err, "grant", "grant: \"%.60s\" is not a UUID", input->grant);
 	if (input->session[0] && !id_parse(input->session, &query->session))
-		return error_field(err, "session", "session: \"%.60s\" is not a UUID", input->session);
+		return error_field(
+			err, "session", "session: \"%.60s\" is not a UUID", input->session);
 	if (!canonical(input->client, query->client, sizeof query->client))
-		return error_field(err, "client", "client: \"%.60s\" is not an IPv4 or IPv6 address", input->client);
+		return error_field(err, "client",
+			"client: \"%.60s\" is not an IPv4 or IPv6 address", input->client);
 	if (!canonical(input->remote, query->remote, sizeof query->remote))
-		return error_field(err, "remote", "remote: \"%.60s\" is not an IPv4 or IPv6 address", input->remote);
+		return error_field(err, "remote",
+			"remote: \"%.60s\" is not an IPv4 or IPv6 address", input->remote);
 	for (size_t i = 0; i < input->n_kinds; i++) {
 		if (input->kinds[i] <= 0 || (unsigned)input->kinds[i] > 62)
-			return error_field(err, "kinds", "kinds: %d is not an entry kind", (int)input->kinds[i]);
+			return error_field(err, "kinds", "kinds: %d is not an entry kind",
+				(int)input->kinds[i]);
 		query->kinds |= 1ULL << (unsigned)input->kinds[i];
 	}
 	if (input->after > INT64_MAX)
@@ -127,8 +133,8 @@ static enum status parse(const Postern__V1__AuditQuery *input, struct store_quer
 	return STATUS_OK;
 }
 
-static void handle_query(Postern__V1__Audit_Service *service, const Postern__V1__AuditQuery *input, Postern__V1__AuditPage_Closure closure,
-	void *data)
+static void handle_query(Postern__V1__Audit_Service *service, const Postern__V1__AuditQuery *input,
+	Postern__V1__AuditPage_Closure closure, void *data)
 {
 	struct query *query = calloc(1, sizeof *query);
 	struct error err;
@@ -168,18 +174,23 @@ static void verified(void *arg, const struct store_verification *result, const s
 	rpc_reply(call, &reply.base);
 }
 
-static void handle_verify(Postern__V1__Audit_Service *service, const Postern__V1__AuditVerifyRequest *input,
-	Postern__V1__AuditVerifyReply_Closure closure, void *data)
+static void handle_verify(Postern__V1__Audit_Service *service,
+	const Postern__V1__AuditVerifyRequest *input, Postern__V1__AuditVerifyReply_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, audit);
 	struct error err;
 	(void)closure;
-	if (input->known_sequence > INT64_MAX || (input->known_sequence > 0 && input->known_hash.len != ENTRY_HASH_SIZE)) {
-		error_field(&err, "known_hash", "known_hash: a known head is a sequence and a hash of %d bytes", ENTRY_HASH_SIZE);
+	if (input->known_sequence > INT64_MAX ||
+		(input->known_sequence > 0 && input->known_hash.len != ENTRY_HASH_SIZE)) {
+		error_field(&err, "known_hash",
+			"known_hash: a known head is a sequence and a hash of %d bytes",
+			ENTRY_HASH_SIZE);
 		rpc_fail(data, &err);
 		return;
 	}
-	store_verify(services->core->store, input->known_sequence, input->known_hash.data, verified, data);
+	store_verify(services->core->store, input->known_sequence, input->known_hash.data, verified,
+		data);
 }
 
 void audit_service_init(struct services *services)

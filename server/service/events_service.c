@@ -1,8 +1,9 @@
 /* Events.Watch: the journal as it grows.
  *
- * Committed entries go into a ring. A watcher whose cursor lies within the ring is fed from it; one that is behind (it came late,
- * or is slow) reads pages from the database until it has caught up with the ring. Credit says how many batches a watcher may be
- * sent; without credit it simply falls behind, at nobody's cost. A cursor passes entries that are not for its watcher. */
+ * Committed entries go into a ring. A watcher whose cursor lies within the ring is fed from it; one
+ * that is behind (it came late, or is slow) reads pages from the database until it has caught up
+ * with the ring. Credit says how many batches a watcher may be sent; without credit it simply falls
+ * behind, at nobody's cost. A cursor passes entries that are not for its watcher. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ struct watcher {
 struct events {
 	struct core *core;
 	struct entry ring[RING_ENTRIES]; /* of sequence s at s % RING_ENTRIES; contexts owned */
-	uint64_t newest, oldest;	 /* sequences in the ring; newest 0 = empty */
+	uint64_t newest, oldest; /* sequences in the ring; newest 0 = empty */
 	struct watcher *watchers;
 	struct loop_task task;
 	bool posted;
@@ -33,9 +34,10 @@ static bool wants(const struct watcher *watcher, const struct entry *entry)
 {
 	const struct store_query *query = &watcher->query;
 	return (!query->kinds || (query->kinds >> (unsigned)entry->kind & 1)) &&
-	       (!query->gateway[0] || strcmp(query->gateway, entry->gateway) == 0) &&
-	       (id_is_zero(&query->grant) || id_equal(&query->grant, &entry->grant)) &&
-	       (!query->filter[0] || strcmp(query->filter, entry->filter) == 0) && (!query->notify_only || entry->notify);
+		(!query->gateway[0] || strcmp(query->gateway, entry->gateway) == 0) &&
+		(id_is_zero(&query->grant) || id_equal(&query->grant, &entry->grant)) &&
+		(!query->filter[0] || strcmp(query->filter, entry->filter) == 0) &&
+		(!query->notify_only || entry->notify);
 }
 
 static void watcher_end(struct watcher *watcher, const struct error *err)
@@ -62,7 +64,8 @@ static void over(void *arg, enum status why)
 }
 
 /* False: not sent (no credit, connection gone, memory); the watcher stays where it is. */
-static bool send_batch(struct watcher *watcher, const struct entry *const *entries, size_t count, uint64_t cursor, bool caught_up)
+static bool send_batch(struct watcher *watcher, const struct entry *const *entries, size_t count,
+	uint64_t cursor, bool caught_up)
 {
 	Postern__V1__EventBatch batch = POSTERN__V1__EVENT_BATCH__INIT;
 	struct entry_wire *wires = calloc(count ? count : 1, sizeof *wires);
@@ -88,7 +91,8 @@ static bool send_batch(struct watcher *watcher, const struct entry *const *entri
 
 static void pump(void *arg);
 
-static void on_page(void *arg, const struct entry *entries, size_t count, uint64_t next_after, bool at_end, const struct error *err)
+static void on_page(void *arg, const struct entry *entries, size_t count, uint64_t next_after,
+	bool at_end, const struct error *err)
 {
 	struct watcher *watcher = arg;
 	const struct entry *pointers[STORE_PAGE_MAX];
@@ -121,7 +125,8 @@ static void feed_from_ring(struct watcher *watcher)
 			if (wants(watcher, entry))
 				batch[count++] = entry;
 		}
-		if (count > 0 && !send_batch(watcher, batch, count, cursor, cursor == events->newest))
+		if (count > 0 &&
+			!send_batch(watcher, batch, count, cursor, cursor == events->newest))
 			return;
 		watcher->query.after = cursor;
 	}
@@ -172,8 +177,11 @@ static void on_committed(void *arg, const struct entry *entries, size_t count)
 			slot->context = slot->owned;
 		}
 		if (!events->newest || (entries[i].context_size > 0 && !slot->owned)) {
-			/* An entry that could not be kept whole is read from the database instead. */
-			events->oldest = slot->context_size && !slot->owned ? entries[i].sequence + 1 : entries[i].sequence;
+			/* An entry that could not be kept whole is read from the database instead.
+			 */
+			events->oldest = slot->context_size && !slot->owned
+				? entries[i].sequence + 1
+				: entries[i].sequence;
 		}
 		events->newest = entries[i].sequence;
 		if (events->newest - events->oldest >= RING_ENTRIES)
@@ -185,7 +193,8 @@ static void on_committed(void *arg, const struct entry *entries, size_t count)
 	}
 }
 
-static enum status parse(const Postern__V1__WatchRequest *input, struct store_query *query, struct error *err)
+static enum status parse(
+	const Postern__V1__WatchRequest *input, struct store_query *query, struct error *err)
 {
 	if (!copy_text(query->gateway, sizeof query->gateway, input->gateway))
 		return error_field(err, "gateway", "gateway: the name is too long");
@@ -193,7 +202,8 @@ static enum status parse(const Postern__V1__WatchRequest *input, struct store_qu
 		return error_field(err, "grant", "grant: \"%.60s\" is not a UUID", input->grant);
 	for (size_t i = 0; i < input->n_kinds; i++) {
 		if (input->kinds[i] <= 0 || (unsigned)input->kinds[i] > 62)
-			return error_field(err, "kinds", "kinds: %d is not an entry kind", (int)input->kinds[i]);
+			return error_field(err, "kinds", "kinds: %d is not an entry kind",
+				(int)input->kinds[i]);
 		query->kinds |= 1ULL << (unsigned)input->kinds[i];
 	}
 	if (input->cursor > INT64_MAX)
@@ -202,8 +212,8 @@ static enum status parse(const Postern__V1__WatchRequest *input, struct store_qu
 	return STATUS_OK;
 }
 
-static void handle_watch(Postern__V1__Events_Service *service, const Postern__V1__WatchRequest *input,
-	Postern__V1__EventBatch_Closure closure, void *data)
+static void handle_watch(Postern__V1__Events_Service *service,
+	const Postern__V1__WatchRequest *input, Postern__V1__EventBatch_Closure closure, void *data)
 {
 	struct services *services = SERVICES_OF(service, watch);
 	const struct rpc_principal *caller = rpc_call_principal(data);

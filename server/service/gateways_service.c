@@ -23,7 +23,8 @@ static size_t split(char *text, char **items)
 
 struct gateway_wire {
 	Postern__V1__Gateway message;
-	char labels_text[RECORD_LIST_SIZE], addresses_text[RECORD_LIST_SIZE], problems_text[RECORD_LIST_SIZE];
+	char labels_text[RECORD_LIST_SIZE], addresses_text[RECORD_LIST_SIZE],
+		problems_text[RECORD_LIST_SIZE];
 	char *labels[LIST_MAX], *addresses[LIST_MAX], *problems[LIST_MAX];
 };
 
@@ -67,9 +68,12 @@ static void added(void *arg, uint64_t sequence, const struct error *err)
 	struct core *core = addition->services->core;
 	struct error failure = *err;
 	(void)sequence;
-	struct gateway *gateway = failure.status || core->stopping ? NULL : gateway_load(core, &addition->gateway);
-	if (!failure.status && (!gateway || !principals_add(&core->principals, &addition->principal)))
-		error_set(&failure, STATUS_RESOURCE_EXHAUSTED, "the gateway is on disk but the server is out of memory: restart it");
+	struct gateway *gateway =
+		failure.status || core->stopping ? NULL : gateway_load(core, &addition->gateway);
+	if (!failure.status &&
+		(!gateway || !principals_add(&core->principals, &addition->principal)))
+		error_set(&failure, STATUS_RESOURCE_EXHAUSTED,
+			"the gateway is on disk but the server is out of memory: restart it");
 	if (failure.status) {
 		rpc_fail(addition->call, &failure);
 	} else {
@@ -84,27 +88,36 @@ static void added(void *arg, uint64_t sequence, const struct error *err)
 	free(addition);
 }
 
-static enum status parse(const struct core *core, const Postern__V1__GatewayAddRequest *input, struct gateway_record *record,
-	struct error *err)
+static enum status parse(const struct core *core, const Postern__V1__GatewayAddRequest *input,
+	struct gateway_record *record, struct error *err)
 {
 	size_t used = 0;
 	if (!name_is_valid(input->name))
-		return error_field(err, "name", "name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit", input->name);
+		return error_field(err, "name",
+			"name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -, beginning with a letter or "
+			"digit",
+			input->name);
 	if (gateway_find(core, input->name) || principals_find(&core->principals, input->name))
 		return error_set(err, STATUS_ALREADY_EXISTS, "name: \"%s\" is taken", input->name);
 	copy_text(record->name, sizeof record->name, input->name);
 	for (size_t i = 0; i < input->n_labels; i++) {
 		if (!name_is_valid(input->labels[i]))
-			return error_field(err, "labels", "labels: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -", input->labels[i]);
-		used += (size_t)snprintf(record->labels + used, sizeof record->labels - used, "%s%s", i ? "," : "", input->labels[i]);
+			return error_field(err, "labels",
+				"labels: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -",
+				input->labels[i]);
+		used += (size_t)snprintf(record->labels + used, sizeof record->labels - used,
+			"%s%s", i ? "," : "", input->labels[i]);
 		if (used >= sizeof record->labels || i >= LIST_MAX)
-			return error_field(err, "labels", "labels: too many: at most %d in %zu bytes", LIST_MAX, sizeof record->labels - 1);
+			return error_field(err, "labels",
+				"labels: too many: at most %d in %zu bytes", LIST_MAX,
+				sizeof record->labels - 1);
 	}
 	return STATUS_OK;
 }
 
-static void handle_add(Postern__V1__Gateways_Service *service, const Postern__V1__GatewayAddRequest *input,
-	Postern__V1__GatewayAddReply_Closure closure, void *data)
+static void handle_add(Postern__V1__Gateways_Service *service,
+	const Postern__V1__GatewayAddRequest *input, Postern__V1__GatewayAddReply_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, gateways);
 	struct core *core = services->core;
@@ -114,7 +127,8 @@ static void handle_add(Postern__V1__Gateways_Service *service, const Postern__V1
 	struct entry entry;
 	(void)closure;
 	if (!txn)
-		error_reason(&err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE, "out of memory, or the journal is behind: try again");
+		error_reason(&err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
+			"out of memory, or the journal is behind: try again");
 	if (err.status || parse(core, input, &addition->gateway, &err)) {
 		store_txn_free(txn);
 		free(addition);
@@ -137,8 +151,9 @@ static void handle_add(Postern__V1__Gateways_Service *service, const Postern__V1
 	store_submit(core->store, txn, added, addition);
 }
 
-static void handle_list(Postern__V1__Gateways_Service *service, const Postern__V1__GatewayListRequest *input,
-	Postern__V1__Gateway_Closure closure, void *data)
+static void handle_list(Postern__V1__Gateways_Service *service,
+	const Postern__V1__GatewayListRequest *input, Postern__V1__Gateway_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, gateways);
 	struct outbox *outbox = outbox_new(data);
@@ -147,15 +162,17 @@ static void handle_list(Postern__V1__Gateways_Service *service, const Postern__V
 	(void)closure;
 	if (!outbox)
 		return;
-	for (const struct gateway *gateway = services->core->first_gateway; gateway; gateway = gateway->next) {
+	for (const struct gateway *gateway = services->core->first_gateway; gateway;
+		gateway = gateway->next) {
 		to_wire(gateway, &wire);
 		outbox_add(outbox, &wire.message.base);
 	}
 	outbox_send(outbox);
 }
 
-static void handle_show(Postern__V1__Gateways_Service *service, const Postern__V1__GatewayShowRequest *input,
-	Postern__V1__Gateway_Closure closure, void *data)
+static void handle_show(Postern__V1__Gateways_Service *service,
+	const Postern__V1__GatewayShowRequest *input, Postern__V1__Gateway_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, gateways);
 	const struct gateway *gateway = gateway_find(services->core, input->name);
@@ -163,7 +180,8 @@ static void handle_show(Postern__V1__Gateways_Service *service, const Postern__V
 	(void)closure;
 	if (!gateway) {
 		struct error err;
-		error_reason(&err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "gateway %.60s: unknown: see `postern gateway list`", input->name);
+		error_reason(&err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
+			"gateway %.60s: unknown: see `postern gateway list`", input->name);
 		rpc_fail(data, &err);
 		return;
 	}

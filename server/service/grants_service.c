@@ -15,31 +15,41 @@ static bool parse_optional_addr(const char *text, struct addr *ret_addr)
 	return text[0] == '\0' || addr_parse(text, ret_addr);
 }
 
-static enum status parse_request(const Postern__V1__GrantRequest *input, struct grant_ask *ask, struct error *err)
+static enum status parse_request(
+	const Postern__V1__GrantRequest *input, struct grant_ask *ask, struct error *err)
 {
 	struct grant_record *record = &ask->record;
 	if (!copy_text(record->gateway, sizeof record->gateway, input->gateway))
 		return error_field(err, "gateway", "gateway: the name is too long");
 	if (!parse_optional_id(input->session, &record->session))
-		return error_field(err, "session", "session: \"%.60s\" is not a UUID", input->session);
+		return error_field(
+			err, "session", "session: \"%.60s\" is not a UUID", input->session);
 	if (!parse_optional_id(input->request_id, &record->request_id))
-		return error_field(err, "request_id", "request_id: \"%.60s\" is not a UUID", input->request_id);
+		return error_field(err, "request_id", "request_id: \"%.60s\" is not a UUID",
+			input->request_id);
 	if (input->client[0] == '\0' && input->session[0] == '\0')
 		return error_field(err, "client", "client: give a client address or a session");
 	if (!parse_optional_addr(input->client, &record->client))
-		return error_field(err, "client", "client: \"%.60s\" is not an IPv4 or IPv6 address", input->client);
+		return error_field(err, "client",
+			"client: \"%.60s\" is not an IPv4 or IPv6 address", input->client);
 	if (!addr_parse(input->remote, &record->remote.addr))
-		return error_field(err, "remote", "remote: \"%.60s\" is not an IPv4 or IPv6 address", input->remote);
+		return error_field(err, "remote",
+			"remote: \"%.60s\" is not an IPv4 or IPv6 address", input->remote);
 	if (input->remote_port > UINT16_MAX)
-		return error_field(err, "remote_port", "remote_port: %u is not a port", input->remote_port);
+		return error_field(
+			err, "remote_port", "remote_port: %u is not a port", input->remote_port);
 	if (!parse_optional_addr(input->external, &record->external.addr))
-		return error_field(err, "external", "external: \"%.60s\" is not an IPv4 or IPv6 address", input->external);
+		return error_field(err, "external",
+			"external: \"%.60s\" is not an IPv4 or IPv6 address", input->external);
 	if (input->external_port > UINT16_MAX)
-		return error_field(err, "external_port", "external_port: %u is not a port", input->external_port);
+		return error_field(err, "external_port", "external_port: %u is not a port",
+			input->external_port);
 	if (input->context.len > ENTRY_CONTEXT_MAX)
-		return error_field(err, "context", "context: %zu bytes, at most %d", input->context.len, ENTRY_CONTEXT_MAX);
+		return error_field(err, "context", "context: %zu bytes, at most %d",
+			input->context.len, ENTRY_CONTEXT_MAX);
 	if (input->protocol[0] == '\0')
-		return error_field(err, "protocol", "protocol: name a registered protocol definition");
+		return error_field(
+			err, "protocol", "protocol: name a registered protocol definition");
 	if (input->lifetime_ms > 366ULL * 86400 * 1000)
 		return error_field(err, "lifetime_ms", "lifetime_ms: at most 366 days");
 	record->remote.port = (uint16_t)input->remote_port;
@@ -69,7 +79,8 @@ static void on_settled(void *arg, const struct grant *grant, const struct error 
 	struct error failure = *err;
 	pending->waiter = NULL;
 	if (!failure.status && grant->record.state == GRANT_FAILED) {
-		error_reason(&failure, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE, "the door was not installed: %s",
+		error_reason(&failure, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+			"the door was not installed: %s",
 			end_reason_name((enum end_reason)grant->record.reason));
 		id_format(&grant->record.id, failure.grant);
 	}
@@ -88,7 +99,9 @@ static void on_call_end(void *arg, enum status why)
 	struct error err;
 	struct waiter *waiter = pending->waiter;
 	if (why == STATUS_DEADLINE_EXCEEDED)
-		error_reason(&err, why, REASON_DEADLINE, "the gateway did not acknowledge the door before the deadline: it was withdrawn");
+		error_reason(&err, why, REASON_DEADLINE,
+			"the gateway did not acknowledge the door before the deadline: it was "
+			"withdrawn");
 	else
 		error_set(&err, why, "the caller went away");
 	if (waiter) {
@@ -111,8 +124,8 @@ static struct pending_call *pending_new(struct rpc_call *call, struct error *err
 	return pending;
 }
 
-static void handle_request(Postern__V1__Grants_Service *service, const Postern__V1__GrantRequest *input,
-	Postern__V1__GrantReply_Closure closure, void *data)
+static void handle_request(Postern__V1__Grants_Service *service,
+	const Postern__V1__GrantRequest *input, Postern__V1__GrantReply_Closure closure, void *data)
 {
 	struct services *services = SERVICES_OF(service, grants);
 	struct rpc_call *call = data;
@@ -130,7 +143,8 @@ static void handle_request(Postern__V1__Grants_Service *service, const Postern__
 		rpc_fail(call, &err);
 		return;
 	}
-	/* `settled at once` answers the call and frees `pending` inside: then there is no waiter. */
+	/* `settled at once` answers the call and frees `pending` inside: then there is no waiter.
+	 */
 	enum status status = core_request(services->core, &ask, on_settled, pending, &waiter, &err);
 	if (status) {
 		free(pending);
@@ -160,7 +174,8 @@ struct lookup {
 	bool cancel;
 };
 
-static void found_on_disk(void *arg, const struct grant_record *grants, size_t count, const struct error *err)
+static void found_on_disk(
+	void *arg, const struct grant_record *grants, size_t count, const struct error *err)
 {
 	struct lookup *lookup = arg;
 	struct error failure = *err;
@@ -168,7 +183,8 @@ static void found_on_disk(void *arg, const struct grant_record *grants, size_t c
 	if (!failure.status && (count == 0 || !may_see(lookup->call, &grants[0])))
 		error_set(&failure, STATUS_NOT_FOUND, "no grant has this id");
 	else if (!failure.status && lookup->cancel)
-		error_reason(&failure, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, "the grant has already ended");
+		error_reason(&failure, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED,
+			"the grant has already ended");
 	if (failure.status) {
 		rpc_fail(lookup->call, &failure);
 	} else {
@@ -178,7 +194,8 @@ static void found_on_disk(void *arg, const struct grant_record *grants, size_t c
 	free(lookup);
 }
 
-static void look_up(struct services *services, struct rpc_call *call, const struct id *id, bool cancel)
+static void look_up(
+	struct services *services, struct rpc_call *call, const struct id *id, bool cancel)
 {
 	struct lookup *lookup = malloc(sizeof *lookup);
 	struct store_grant_query query = {.id = *id, .limit = 1};
@@ -205,8 +222,9 @@ static void on_cancelled(void *arg, const struct grant *grant, const struct erro
 	free(pending);
 }
 
-static void handle_cancel(Postern__V1__Grants_Service *service, const Postern__V1__GrantCancelRequest *input,
-	Postern__V1__GrantReply_Closure closure, void *data)
+static void handle_cancel(Postern__V1__Grants_Service *service,
+	const Postern__V1__GrantCancelRequest *input, Postern__V1__GrantReply_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, grants);
 	struct rpc_call *call = data;
@@ -226,15 +244,17 @@ static void handle_cancel(Postern__V1__Grants_Service *service, const Postern__V
 	struct pending_call *pending = pending_new(call, &err);
 	if (!pending)
 		return;
-	if (core_cancel(services->core, grant, own ? END_CANCELLED_BY_FILTER : END_REVOKED_BY_OPERATOR, rpc_call_principal(call)->name,
-		    on_cancelled, pending, &err)) {
+	if (core_cancel(services->core, grant,
+		    own ? END_CANCELLED_BY_FILTER : END_REVOKED_BY_OPERATOR,
+		    rpc_call_principal(call)->name, on_cancelled, pending, &err)) {
 		free(pending);
 		rpc_fail(call, &err);
 	}
 }
 
-static void handle_show(Postern__V1__Grants_Service *service, const Postern__V1__GrantShowRequest *input,
-	Postern__V1__GrantReply_Closure closure, void *data)
+static void handle_show(Postern__V1__Grants_Service *service,
+	const Postern__V1__GrantShowRequest *input, Postern__V1__GrantReply_Closure closure,
+	void *data)
 {
 	struct services *services = SERVICES_OF(service, grants);
 	struct rpc_call *call = data;
@@ -255,7 +275,8 @@ static void handle_show(Postern__V1__Grants_Service *service, const Postern__V1_
 	rpc_reply(call, &wire.reply.base);
 }
 
-/* ---- List: live ones from memory by their ids, then (all) pages from disk; both wait for credit ---- */
+/* ---- List: live ones from memory by their ids, then (all) pages from disk; both wait for credit
+ * ---- */
 
 #define LIST_LIMIT 1000
 #define LIST_LIMIT_MAX 100000
@@ -301,15 +322,17 @@ static bool listing_wants(const struct listing *listing, const struct grant_reco
 {
 	const struct store_grant_query *query = &listing->query;
 	return (!query->filter[0] || strcmp(query->filter, record->filter) == 0) &&
-	       (!query->gateway[0] || strcmp(query->gateway, record->gateway) == 0) &&
-	       (listing->client.family == ADDR_NONE || addr_equal(&listing->client, &record->client)) &&
-	       (id_is_zero(&query->session) || id_equal(&query->session, &record->session));
+		(!query->gateway[0] || strcmp(query->gateway, record->gateway) == 0) &&
+		(listing->client.family == ADDR_NONE ||
+			addr_equal(&listing->client, &record->client)) &&
+		(id_is_zero(&query->session) || id_equal(&query->session, &record->session));
 }
 
 static void listing_collect(struct grant *grant, void *arg)
 {
 	struct listing *listing = arg;
-	if (grant->ended || !grant->committed || listing->count >= listing->left || !listing_wants(listing, &grant->record))
+	if (grant->ended || !grant->committed || listing->count >= listing->left ||
+		!listing_wants(listing, &grant->record))
 		return;
 	if (listing->count == listing->capacity) {
 		size_t capacity = listing->capacity ? listing->capacity * 2 : 64;
@@ -329,14 +352,16 @@ static int compare_id(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct id));
 }
 
-static bool listing_send(struct listing *listing, const struct grant_record *record, uint64_t left_ms)
+static bool listing_send(
+	struct listing *listing, const struct grant_record *record, uint64_t left_ms)
 {
 	struct grant_wire wire;
 	grant_to_wire(record, left_ms, NULL, &wire);
 	return rpc_item(listing->call, &wire.reply.base) == STATUS_OK;
 }
 
-static void listing_page(void *arg, const struct grant_record *grants, size_t count, const struct error *err)
+static void listing_page(
+	void *arg, const struct grant_record *grants, size_t count, const struct error *err)
 {
 	struct listing *listing = arg;
 	listing->reading = false;
@@ -353,7 +378,8 @@ static void listing_page(void *arg, const struct grant_record *grants, size_t co
 	listing->page_at = 0;
 	for (size_t i = 0; i < listing->page_count; i++) {
 		listing->page[i] = grants[i];
-		listing->page[i].context = grants[i].context_size ? malloc(grants[i].context_size) : NULL;
+		listing->page[i].context =
+			grants[i].context_size ? malloc(grants[i].context_size) : NULL;
 		if (listing->page[i].context)
 			memcpy(listing->page[i].context, grants[i].context, grants[i].context_size);
 		else
@@ -400,23 +426,28 @@ static void listing_pump(void *arg)
 		return;
 	}
 	for (; listing->at < listing->count; listing->at++) {
-		struct grant *grant = core_find_grant(listing->services->core, &listing->ids[listing->at]);
-		if (grant && !grant->ended && !listing_send(listing, &grant->record, grant_left_ms(grant)))
+		struct grant *grant =
+			core_find_grant(listing->services->core, &listing->ids[listing->at]);
+		if (grant && !grant->ended &&
+			!listing_send(listing, &grant->record, grant_left_ms(grant)))
 			return;
 	}
 	rpc_end(listing->call);
 	listing_free(listing);
 }
 
-static enum status listing_parse(struct listing *listing, const Postern__V1__GrantListRequest *input, struct error *err)
+static enum status listing_parse(
+	struct listing *listing, const Postern__V1__GrantListRequest *input, struct error *err)
 {
 	const struct rpc_principal *principal = rpc_call_principal(listing->call);
 	if (!copy_text(listing->query.gateway, sizeof listing->query.gateway, input->gateway))
 		return error_field(err, "gateway", "gateway: the name is too long");
 	if (!parse_optional_addr(input->client, &listing->client))
-		return error_field(err, "client", "client: \"%.60s\" is not an IPv4 or IPv6 address", input->client);
+		return error_field(err, "client",
+			"client: \"%.60s\" is not an IPv4 or IPv6 address", input->client);
 	if (!parse_optional_id(input->session, &listing->query.session))
-		return error_field(err, "session", "session: \"%.60s\" is not a UUID", input->session);
+		return error_field(
+			err, "session", "session: \"%.60s\" is not a UUID", input->session);
 	addr_format(&listing->client, listing->query.client);
 	if (principal->role == RPC_ROLE_FILTER)
 		copy_text(listing->query.filter, sizeof listing->query.filter, principal->name);
@@ -427,8 +458,9 @@ static enum status listing_parse(struct listing *listing, const Postern__V1__Gra
 	return STATUS_OK;
 }
 
-static void handle_list(Postern__V1__Grants_Service *service, const Postern__V1__GrantListRequest *input,
-	Postern__V1__GrantReply_Closure closure, void *data)
+static void handle_list(Postern__V1__Grants_Service *service,
+	const Postern__V1__GrantListRequest *input, Postern__V1__GrantReply_Closure closure,
+	void *data)
 {
 	struct listing *listing = calloc(1, sizeof *listing);
 	struct error err = {0};

@@ -17,7 +17,8 @@ struct addition {
 	char token[TOKEN_TEXT_SIZE];
 };
 
-static void fail(struct rpc_call *call, struct addition *addition, struct store_txn *txn, const struct error *err)
+static void fail(struct rpc_call *call, struct addition *addition, struct store_txn *txn,
+	const struct error *err)
 {
 	store_txn_free(txn);
 	free(addition);
@@ -25,14 +26,16 @@ static void fail(struct rpc_call *call, struct addition *addition, struct store_
 }
 
 /* Both or neither; on failure the call has been failed. */
-static bool begin(struct core *core, struct rpc_call *call, struct addition **ret_addition, struct store_txn **ret_txn)
+static bool begin(struct core *core, struct rpc_call *call, struct addition **ret_addition,
+	struct store_txn **ret_txn)
 {
 	struct addition *addition = calloc(1, sizeof *addition);
 	struct store_txn *txn = addition ? store_txn_new(core->store) : NULL;
 	struct error err;
 	if (!txn) {
 		free(addition);
-		error_reason(&err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE, "out of memory, or the journal is behind: try again");
+		error_reason(&err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
+			"out of memory, or the journal is behind: try again");
 		rpc_fail(call, &err);
 		return false;
 	}
@@ -43,8 +46,8 @@ static bool begin(struct core *core, struct rpc_call *call, struct addition **re
 	return true;
 }
 
-static const struct error memory = {
-	.status = STATUS_RESOURCE_EXHAUSTED, .text = "it is on disk but the server is out of memory: restart it"};
+static const struct error memory = {.status = STATUS_RESOURCE_EXHAUSTED,
+	.text = "it is on disk but the server is out of memory: restart it"};
 
 /* ---- protocol definitions ---- */
 
@@ -84,32 +87,39 @@ static void protocol_added(void *arg, uint64_t sequence, const struct error *err
 	free(addition);
 }
 
-static enum status parse_protocol(const struct core *core, const Postern__V1__Protocol *input, struct protocol_record *record,
-	struct error *err)
+static enum status parse_protocol(const struct core *core, const Postern__V1__Protocol *input,
+	struct protocol_record *record, struct error *err)
 {
 	if (!name_is_valid(input->name))
-		return error_field(err, "name", "name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -", input->name);
+		return error_field(
+			err, "name", "name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -", input->name);
 	record->guid = id_new();
 	if (input->guid[0] && !id_parse(input->guid, &record->guid))
 		return error_field(err, "guid", "guid: \"%.60s\" is not a UUID", input->guid);
 	if (input->transport != 6 && input->transport != 17)
 		return error_field(err, "transport", "transport: tcp or udp");
 	if (input->n_primary_ports > sizeof record->primary_ports / sizeof *record->primary_ports)
-		return error_field(err, "primary_ports", "primary_ports: at most %zu", sizeof record->primary_ports / sizeof *record->primary_ports);
+		return error_field(err, "primary_ports", "primary_ports: at most %zu",
+			sizeof record->primary_ports / sizeof *record->primary_ports);
 	for (size_t i = 0; i < input->n_primary_ports; i++) {
 		if (input->primary_ports[i] == 0 || input->primary_ports[i] > UINT16_MAX)
-			return error_field(err, "primary_ports", "primary_ports: %u is not a port", input->primary_ports[i]);
-		record->primary_ports[record->primary_port_count++] = (uint16_t)input->primary_ports[i];
+			return error_field(err, "primary_ports", "primary_ports: %u is not a port",
+				input->primary_ports[i]);
+		record->primary_ports[record->primary_port_count++] =
+			(uint16_t)input->primary_ports[i];
 	}
 	copy_text(record->name, sizeof record->name, input->name);
 	record->transport = (uint8_t)input->transport;
-	if (policy_find_protocol(&core->policy, input->name) || (input->guid[0] && policy_find_protocol(&core->policy, input->guid)))
-		return error_set(err, STATUS_ALREADY_EXISTS, "name, guid: a protocol definition with this name or GUID exists: see `postern protocol list`");
+	if (policy_find_protocol(&core->policy, input->name) ||
+		(input->guid[0] && policy_find_protocol(&core->policy, input->guid)))
+		return error_set(err, STATUS_ALREADY_EXISTS,
+			"name, guid: a protocol definition with this name or GUID exists: see "
+			"`postern protocol list`");
 	return STATUS_OK;
 }
 
-static void handle_register_protocol(Postern__V1__Policy_Service *service, const Postern__V1__Protocol *input,
-	Postern__V1__Protocol_Closure closure, void *data)
+static void handle_register_protocol(Postern__V1__Policy_Service *service,
+	const Postern__V1__Protocol *input, Postern__V1__Protocol_Closure closure, void *data)
 {
 	struct core *core = SERVICES_OF(service, policy)->core;
 	struct addition *addition;
@@ -124,7 +134,8 @@ static void handle_register_protocol(Postern__V1__Policy_Service *service, const
 		return;
 	}
 	core_entry(&entry, ENTRY_PROTOCOL_REGISTERED, rpc_call_principal(data)->name);
-	copy_text(addition->protocol.owner, sizeof addition->protocol.owner, rpc_call_principal(data)->name);
+	copy_text(addition->protocol.owner, sizeof addition->protocol.owner,
+		rpc_call_principal(data)->name);
 	copy_text(entry.protocol, sizeof entry.protocol, addition->protocol.name);
 	id_format(&addition->protocol.guid, entry.detail);
 	store_txn_entry(txn, &entry);
@@ -132,8 +143,9 @@ static void handle_register_protocol(Postern__V1__Policy_Service *service, const
 	store_submit(core->store, txn, protocol_added, addition);
 }
 
-static void handle_list_protocols(Postern__V1__Policy_Service *service, const Postern__V1__ListProtocolsRequest *input,
-	Postern__V1__Protocol_Closure closure, void *data)
+static void handle_list_protocols(Postern__V1__Policy_Service *service,
+	const Postern__V1__ListProtocolsRequest *input, Postern__V1__Protocol_Closure closure,
+	void *data)
 {
 	const struct policy *policy = &SERVICES_OF(service, policy)->core->policy;
 	struct outbox *outbox = outbox_new(data);
@@ -176,27 +188,34 @@ static void rule_added(void *arg, uint64_t sequence, const struct error *err)
 	free(addition);
 }
 
-static enum status parse_rule(const struct core *core, const Postern__V1__AllowProtocolRequest *input, struct rule_record *record,
+static enum status parse_rule(const struct core *core,
+	const Postern__V1__AllowProtocolRequest *input, struct rule_record *record,
 	struct error *err)
 {
-	const struct protocol_record *protocol = policy_find_protocol(&core->policy, input->protocol);
+	const struct protocol_record *protocol =
+		policy_find_protocol(&core->policy, input->protocol);
 	if (!protocol)
-		return error_field(err, "protocol", "protocol: \"%.60s\" is not registered: register it first with `postern protocol register`",
+		return error_field(err, "protocol",
+			"protocol: \"%.60s\" is not registered: register it first with `postern "
+			"protocol register`",
 			input->protocol);
 	record->type = RULE_TYPE_PROTOCOL;
 	record->deny = input->deny;
 	copy_text(record->protocol, sizeof record->protocol, protocol->name);
 	if (!copy_text(record->name, sizeof record->name, input->deny ? "deny " : "allow ") ||
 		strlen(protocol->name) >= sizeof record->name - 6)
-		return error_field(err, "protocol", "protocol: the name is too long for a rule's name");
+		return error_field(
+			err, "protocol", "protocol: the name is too long for a rule's name");
 	strncat(record->name, protocol->name, sizeof record->name - strlen(record->name) - 1);
 	if (policy_find_rule(&core->policy, record->name))
-		return error_set(err, STATUS_ALREADY_EXISTS, "rule \"%s\" exists already", record->name);
+		return error_set(
+			err, STATUS_ALREADY_EXISTS, "rule \"%s\" exists already", record->name);
 	return STATUS_OK;
 }
 
-static void handle_allow_protocol(Postern__V1__Policy_Service *service, const Postern__V1__AllowProtocolRequest *input,
-	Postern__V1__Rule_Closure closure, void *data)
+static void handle_allow_protocol(Postern__V1__Policy_Service *service,
+	const Postern__V1__AllowProtocolRequest *input, Postern__V1__Rule_Closure closure,
+	void *data)
 {
 	struct core *core = SERVICES_OF(service, policy)->core;
 	struct addition *addition;
@@ -218,8 +237,8 @@ static void handle_allow_protocol(Postern__V1__Policy_Service *service, const Po
 	store_submit(core->store, txn, rule_added, addition);
 }
 
-static void handle_list_rules(Postern__V1__Policy_Service *service, const Postern__V1__ListRulesRequest *input,
-	Postern__V1__Rule_Closure closure, void *data)
+static void handle_list_rules(Postern__V1__Policy_Service *service,
+	const Postern__V1__ListRulesRequest *input, Postern__V1__Rule_Closure closure, void *data)
 {
 	const struct policy *policy = &SERVICES_OF(service, policy)->core->policy;
 	struct outbox *outbox = outbox_new(data);
@@ -243,7 +262,8 @@ struct principal_wire {
 	char *gateways[GATEWAYS_MAX];
 };
 
-static void principal_to_wire(const struct principal_record *record, uint64_t live_grants, struct principal_wire *wire)
+static void principal_to_wire(
+	const struct principal_record *record, uint64_t live_grants, struct principal_wire *wire)
 {
 	postern__v1__principal__init(&wire->message);
 	wire->message.name = wire_text(record->name);
@@ -281,24 +301,32 @@ static void principal_added(void *arg, uint64_t sequence, const struct error *er
 	free(addition);
 }
 
-static enum status parse_principal(const struct core *core, const Postern__V1__Principal *input, struct principal_record *record,
-	struct error *err)
+static enum status parse_principal(const struct core *core, const Postern__V1__Principal *input,
+	struct principal_record *record, struct error *err)
 {
 	enum rpc_role role;
 	size_t used = 0;
 	if (!name_is_valid(input->name))
-		return error_field(err, "name", "name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit", input->name);
+		return error_field(err, "name",
+			"name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -, beginning with a letter or "
+			"digit",
+			input->name);
 	if (!rpc_role_parse(input->role, &role) || role == RPC_ROLE_AGENT)
-		return error_field(err, "role", "role: \"%.20s\": filter, auditor or admin (agents come with `postern gateway add`)", input->role);
+		return error_field(err, "role",
+			"role: \"%.20s\": filter, auditor or admin (agents come with `postern "
+			"gateway add`)",
+			input->role);
 	if (principals_find(&core->principals, input->name))
 		return error_set(err, STATUS_ALREADY_EXISTS, "name: \"%s\" is taken", input->name);
 	for (size_t i = 0; i < input->n_gateways; i++) {
 		if (!gateway_find(core, input->gateways[i]))
-			return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "gateways: \"%.60s\" is unknown: add it first",
-				input->gateways[i]);
-		used += (size_t)snprintf(record->gateways + used, sizeof record->gateways - used, "%s%s", i ? "," : "", input->gateways[i]);
+			return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
+				"gateways: \"%.60s\" is unknown: add it first", input->gateways[i]);
+		used += (size_t)snprintf(record->gateways + used, sizeof record->gateways - used,
+			"%s%s", i ? "," : "", input->gateways[i]);
 		if (used >= sizeof record->gateways || i >= GATEWAYS_MAX)
-			return error_field(err, "gateways", "gateways: too many: at most %d", GATEWAYS_MAX);
+			return error_field(
+				err, "gateways", "gateways: too many: at most %d", GATEWAYS_MAX);
 	}
 	copy_text(record->name, sizeof record->name, input->name);
 	record->role = (uint8_t)role;
@@ -306,8 +334,9 @@ static enum status parse_principal(const struct core *core, const Postern__V1__P
 	return STATUS_OK;
 }
 
-static void handle_add_principal(Postern__V1__Policy_Service *service, const Postern__V1__Principal *input,
-	Postern__V1__AddPrincipalReply_Closure closure, void *data)
+static void handle_add_principal(Postern__V1__Policy_Service *service,
+	const Postern__V1__Principal *input, Postern__V1__AddPrincipalReply_Closure closure,
+	void *data)
 {
 	struct core *core = SERVICES_OF(service, policy)->core;
 	struct addition *addition;
@@ -331,8 +360,9 @@ static void handle_add_principal(Postern__V1__Policy_Service *service, const Pos
 	store_submit(core->store, txn, principal_added, addition);
 }
 
-static void handle_list_principals(Postern__V1__Policy_Service *service, const Postern__V1__ListPrincipalsRequest *input,
-	Postern__V1__Principal_Closure closure, void *data)
+static void handle_list_principals(Postern__V1__Policy_Service *service,
+	const Postern__V1__ListPrincipalsRequest *input, Postern__V1__Principal_Closure closure,
+	void *data)
 {
 	const struct principals *principals = &SERVICES_OF(service, policy)->core->principals;
 	struct outbox *outbox = outbox_new(data);
@@ -340,7 +370,8 @@ static void handle_list_principals(Postern__V1__Policy_Service *service, const P
 	(void)closure;
 	if (!outbox)
 		return;
-	for (const struct principal *principal = principals->first; principal; principal = principal->next) {
+	for (const struct principal *principal = principals->first; principal;
+		principal = principal->next) {
 		principal_to_wire(&principal->record, principal->live_grants, &wire);
 		if (input->role[0] == '\0' || strcmp(input->role, wire.message.role) == 0)
 			outbox_add(outbox, &wire.message.base);

@@ -21,7 +21,8 @@ static char *id_text(const struct id *id, char text[static ID_TEXT_SIZE])
 	return text;
 }
 
-void grant_to_wire(const struct grant_record *record, uint64_t left_ms, const struct grant_timing *timing, struct grant_wire *ret_wire)
+void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
+	const struct grant_timing *timing, struct grant_wire *ret_wire)
 {
 	Postern__V1__Grant *grant = &ret_wire->grant;
 	postern__v1__grant_reply__init(&ret_wire->reply);
@@ -65,7 +66,8 @@ void grant_to_wire(const struct grant_record *record, uint64_t left_ms, const st
 	grant->rule = wire_text(record->rule);
 }
 
-enum status services_init(struct services *services, struct core *core, struct rpc_server *rpc, struct error *err)
+enum status services_init(
+	struct services *services, struct core *core, struct rpc_server *rpc, struct error *err)
 {
 	memset(services, 0, sizeof *services);
 	services->core = core;
@@ -77,8 +79,9 @@ enum status services_init(struct services *services, struct core *core, struct r
 	policy_service_init(services);
 	audit_service_init(services);
 	enum status status = events_service_init(services, err);
-	ProtobufCService *all[] = {&services->grants.base, &services->sessions.base, &services->watch.base, &services->gateways.base,
-		&services->agents.base, &services->policy.base, &services->audit.base};
+	ProtobufCService *all[] = {&services->grants.base, &services->sessions.base,
+		&services->watch.base, &services->gateways.base, &services->agents.base,
+		&services->policy.base, &services->audit.base};
 	for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
 		status = access_complete(all[i]->descriptor, err);
 		if (!status)

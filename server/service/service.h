@@ -1,4 +1,5 @@
-/* The RPC services: between generated messages and the core. The only files of the server that know generated types. */
+/* The RPC services: between generated messages and the core. The only files of the server that know
+ * generated types. */
 #ifndef POSTERN_SERVER_SERVICE_SERVICE_H
 #define POSTERN_SERVER_SERVICE_SERVICE_H
 
@@ -30,11 +31,13 @@ struct services {
 };
 
 /* Fills every handler and registers the services; checks that access.c knows each method. */
-enum status services_init(struct services *services, struct core *core, struct rpc_server *rpc, struct error *err);
+enum status services_init(
+	struct services *services, struct core *core, struct rpc_server *rpc, struct error *err);
 void services_fini(struct services *services);
 
 /* access.c: who may call what; every method of every service stands there. */
-enum status access_check(const struct rpc_principal *principal, const char *method, struct error *err);
+enum status access_check(
+	const struct rpc_principal *principal, const char *method, struct error *err);
 enum status access_complete(const ProtobufCServiceDescriptor *service, struct error *err);
 
 void grants_service_init(struct services *services);
@@ -52,7 +55,8 @@ static inline bool is_admin(const struct rpc_call *call)
 	return rpc_call_principal(call)->role == RPC_ROLE_ADMIN;
 }
 /* The member of struct services that embeds a generated service. */
-#define SERVICES_OF(service, member) ((struct services *)((char *)(service) - offsetof(struct services, member)))
+#define SERVICES_OF(service, member)                                                               \
+	((struct services *)((char *)(service)-offsetof(struct services, member)))
 char *wire_text(const char *text);
 bool copy_text(char *to, size_t size, const char *from);
 
@@ -69,6 +73,7 @@ struct grant_wire {
 	char id[ID_TEXT_SIZE], session[ID_TEXT_SIZE], request_id[ID_TEXT_SIZE];
 	char client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE], external[ADDR_TEXT_SIZE];
 };
-void grant_to_wire(const struct grant_record *record, uint64_t left_ms, const struct grant_timing *timing, struct grant_wire *ret_wire);
+void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
+	const struct grant_timing *timing, struct grant_wire *ret_wire);
 
 #endif
