@@ -1,0 +1,440 @@
+#include "client/cli/commands.h"
+
+#include "postern/v1/grants.pb-c.h"
+#include "postern/v1/types.pb-c.h"
+
+#define UNARY_MS 10000
+#define REQUEST_MS 5000 /* a client is waiting behind the inspector: by then it has given up */
+
+static const char *const output_words[] = {"human", "json", NULL};
+
+const struct option_spec cli_globals[] = {
+	{.name = "server",
+		.value = "URL",
+		.help = "tls+tcp://HOST:7411 or ipc:///PATH; default $POSTERN_SERVER"},
+	{.name = "token-file",
+		.value = "FILE",
+		.help = "your token, mode 0600; default $POSTERN_TOKEN_FILE"},
+	{.name = "ca-file",
+		.value = "FILE",
+		.help = "the server's CA, for tls+tcp://; default $POSTERN_CA_FILE"},
+	{.name = "server-name",
+		.value = "NAME",
+		.help = "name in the server's certificate; default: host of the URL"},
+	{.name = "output",
+		.letter = 'o',
+		.value = "FORMAT",
+		.words = output_words,
+		.help = "human or json (one object a line)"},
+	{.name = "deadline",
+		.value = "TIME",
+		.help = "how long the whole command may take: 500ms, 2s, 1m"},
+	{.name = "help", .letter = 'h', .help = "this help"},
+	{.name = "version", .letter = 'V', .help = "the version"},
+	{.name = NULL},
+};
+
+static const struct option_spec gateway_add_options[] = {
+	{.name = "label",
+		.flags = OPTION_REPEAT,
+		.value = "LABEL",
+		.help = "a label that rules can name"},
+	{.name = "out",
+		.value = "FILE",
+		.help = "write the agent's token there; default ./NAME.token"},
+	{.name = NULL},
+};
+
+static const struct option_spec filter_add_options[] = {
+	{.name = "gateway",
+		.flags = OPTION_REPEAT,
+		.value = "NAME",
+		.help = "a gateway that it may ask doors of; default all"},
+	{.name = "max-grants",
+		.value = "N",
+		.help = "live grants at once; default: the server's setting"},
+	{.name = "out",
+		.value = "FILE",
+		.help = "write the filter's token there; default ./NAME.token"},
+	{.name = NULL},
+};
+
+static const struct option_spec auditor_add_options[] = {
+	{.name = "out",
+		.value = "FILE",
+		.help = "write the auditor's token there; default ./NAME.token"},
+	{.name = NULL},
+};
+
+static const struct option_spec protocol_register_options[] = {
+	{.name = "transport",
+		.value = "TRANSPORT",
+		.choices = &postern__v1__transport__descriptor,
+		.help = "of the primary connection; default tcp"},
+	{.name = "port",
+		.flags = OPTION_REPEAT,
+		.value = "PORT",
+		.help = "a port of the primary connection"},
+	{.name = "guid", .value = "GUID", .help = "its identity; default: the server makes one"},
+	{.name = NULL},
+};
+
+static const struct option_spec policy_allow_options[] = {
+	{.name = "deny", .help = "make a rule that denies it instead"},
+	{.name = NULL},
+};
+
+static const struct option_spec session_open_options[] = {
+	{.name = "gateway",
+		.flags = OPTION_REQUIRED,
+		.value = "NAME",
+		.help = "the gateway that the client's traffic passes"},
+	{.name = "client",
+		.flags = OPTION_REQUIRED,
+		.value = "ADDR",
+		.help = "the client's address"},
+	{.name = "user", .value = "TEXT", .help = "who the client is"},
+	{.name = "protocol",
+		.value = "NAME",
+		.help = "protocol definition of the primary connection"},
+	{.name = "from", .value = "ADDR:PORT", .help = "the primary connection's client side"},
+	{.name = "to", .value = "ADDR:PORT", .help = "the primary connection's remote side"},
+	{.name = "transport",
+		.value = "TRANSPORT",
+		.choices = &postern__v1__transport__descriptor,
+		.help = "the primary connection's; default tcp"},
+	{.name = "idle-limit",
+		.value = "TIME",
+		.help = "ends by itself when idle that long; default: the server's"},
+	{.name = NULL},
+};
+
+static const struct option_spec session_list_options[] = {
+	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
+	{.name = "client", .value = "ADDR", .help = "only of this client"},
+	{.name = NULL},
+};
+
+static const struct option_spec grant_request_options[] = {
+	{.name = "gateway",
+		.flags = OPTION_REQUIRED,
+		.value = "NAME",
+		.help = "the gateway that is to open the door"},
+	{.name = "to",
+		.flags = OPTION_REQUIRED,
+		.value = "ADDR:PORT",
+		.help = "where the client may connect to"},
+	{.name = "transport",
+		.value = "TRANSPORT",
+		.choices = &postern__v1__transport__descriptor,
+		.help = "of the connection; default tcp"},
+	{.name = "protocol",
+		.flags = OPTION_REQUIRED,
+		.value = "NAME",
+		.help = "protocol definition, by name or GUID"},
+	{.name = "client", .value = "ADDR", .help = "who may connect; needed without --session"},
+	{.name = "session", .value = "ID", .help = "tie the grant to this session"},
+	{.name = "flag",
+		.flags = OPTION_REPEAT,
+		.value = "FLAG",
+		.choices = &postern__v1__grant_flag__descriptor,
+		.help = "as in AllowFutureConnect"},
+	{.name = "external",
+		.value = "ADDR[:PORT]",
+		.help = "address (and port) that the remote is to see"},
+	{.name = "lifetime",
+		.value = "TIME",
+		.help = "closes by itself after this; default: the server's"},
+	{.name = "max-connections",
+		.value = "N",
+		.help = "used up after N; default 1, with allow-multiple unlimited"},
+	{.name = "context",
+		.value = "TEXT",
+		.help = "returned unchanged in events, at most 4096 bytes"},
+	{.name = "notify", .help = "the filter sees this grant's events"},
+	{.name = "wait",
+		.value = "WHAT",
+		.choices = &postern__v1__wait__descriptor,
+		.help = "answer when this is so; default installed"},
+	{.name = "request-id",
+		.value = "UUID",
+		.help = "a retry with the same id gets the same grant; default: a new id"},
+	{.name = NULL},
+};
+
+static const struct option_spec grant_list_options[] = {
+	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
+	{.name = "client", .value = "ADDR", .help = "only of this client"},
+	{.name = "session", .value = "ID", .help = "only of this session"},
+	{.name = "all", .help = "ended ones too, newest first"},
+	{.name = "limit", .value = "N", .help = "at most N; default 1000"},
+	{.name = NULL},
+};
+
+static const struct option_spec events_watch_options[] = {
+	{.name = "kind",
+		.flags = OPTION_REPEAT,
+		.value = "KIND",
+		.choices = &postern__v1__entry_kind__descriptor,
+		.help = "only events of this kind"},
+	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
+	{.name = "grant", .value = "ID", .help = "only of this grant"},
+	{.name = "cursor",
+		.value = "N|now|start",
+		.help = "after event N, from now on, or from the first; default now"},
+	{.name = "count", .value = "N", .help = "exit (0) after N events"},
+	{.name = "timeout", .value = "TIME", .help = "exit (15) after this time"},
+	{.name = NULL},
+};
+
+static const struct option_spec audit_query_options[] = {
+	{.name = "since",
+		.value = "TIME",
+		.help = "from then on: 1h (ago), 2026-11-24, 2026-11-24T08:02:37"},
+	{.name = "until", .value = "TIME", .help = "before then"},
+	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
+	{.name = "grant", .value = "ID", .help = "only of this grant"},
+	{.name = "session", .value = "ID", .help = "only of this session"},
+	{.name = "client", .value = "ADDR", .help = "only of this client"},
+	{.name = "remote", .value = "ADDR", .help = "only towards this address"},
+	{.name = "kind",
+		.flags = OPTION_REPEAT,
+		.value = "KIND",
+		.choices = &postern__v1__entry_kind__descriptor,
+		.help = "only entries of this kind"},
+	{.name = "after", .value = "N", .help = "continue behind entry N"},
+	{.name = "limit", .value = "N", .help = "at most N entries; default all"},
+	{.name = NULL},
+};
+
+static const struct option_spec audit_verify_options[] = {
+	{.name = "head",
+		.value = "SEQ:HASH",
+		.help = "a head noted earlier, which must still be in the chain"},
+	{.name = NULL},
+};
+
+static const struct option_spec version_options[] = {
+	{.name = "remote", .help = "ask the server for its version too, and who it says you are"},
+	{.name = NULL},
+};
+
+static const struct option_spec help_options[] = {
+	{.name = "list", .help = "only the words that may follow, one a line (for completion)"},
+	{.name = NULL},
+};
+
+const struct command_spec cli_commands[] = {
+	{
+		.noun = "gateway",
+		.verb = "add",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = gateway_add_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Add a gateway and write its agent's token to a file",
+		.example = "postern gateway add gw1 --label branch --out gw1.token",
+		.run = gateway_add,
+	},
+	{
+		.noun = "gateway",
+		.verb = "list",
+		.deadline_ms = UNARY_MS,
+		.summary = "List the gateways",
+		.run = gateway_list,
+	},
+	{
+		.noun = "gateway",
+		.verb = "show",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Show one gateway and what its agent finds wrong",
+		.run = gateway_show,
+	},
+	{
+		.noun = "filter",
+		.verb = "add",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = filter_add_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Add a filter (an application inspector) and write its token to a file",
+		.example = "postern filter add ftp1 --gateway gw1 --max-grants 1000",
+		.run = filter_add,
+	},
+	{
+		.noun = "filter",
+		.verb = "list",
+		.deadline_ms = UNARY_MS,
+		.summary = "List the filters and their scopes",
+		.run = filter_list,
+	},
+	{
+		.noun = "auditor",
+		.verb = "add",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = auditor_add_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Add an auditor, who may read everything, and write the token to a file",
+		.run = auditor_add,
+	},
+	{
+		.noun = "protocol",
+		.verb = "register",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = protocol_register_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Register a protocol definition",
+		.example = "postern protocol register ftp --transport tcp --port 21",
+		.run = protocol_register,
+	},
+	{
+		.noun = "protocol",
+		.verb = "list",
+		.deadline_ms = UNARY_MS,
+		.summary = "List the protocol definitions",
+		.run = protocol_list,
+	},
+	{
+		.noun = "policy",
+		.verb = "allow-protocol",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = policy_allow_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Make a protocol rule that allows (or denies) a protocol",
+		.example = "postern policy allow-protocol ftp",
+		.run = policy_allow_protocol,
+	},
+	{
+		.noun = "policy",
+		.verb = "rules",
+		.deadline_ms = UNARY_MS,
+		.summary = "List the rules",
+		.run = policy_rules,
+	},
+	{
+		.noun = "session",
+		.verb = "open",
+		.options = session_open_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Open a session: one client on one gateway",
+		.example = "postern session open --gateway gw1 --client 10.77.1.2 --from "
+			   "10.77.1.2:40000 --to 10.77.2.2:21",
+		.run = session_open,
+	},
+	{
+		.noun = "session",
+		.verb = "close",
+		.operand = "ID",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Close a session and end the grants that are tied to it",
+		.run = session_close,
+	},
+	{
+		.noun = "session",
+		.verb = "list",
+		.options = session_list_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "List the open sessions",
+		.run = session_list,
+	},
+	{
+		.noun = "grant",
+		.verb = "request",
+		.options = grant_request_options,
+		.deadline_ms = REQUEST_MS,
+		.summary = "Ask for a door: AllowFutureConnect",
+		.more = "When the connection to the server is lost, the request is made again with "
+			"the same request id\n"
+			"until the deadline: it is granted once. IPv6 addresses with a port are "
+			"written in brackets.",
+		.example = "postern grant request --gateway gw1 --client 10.77.1.2 --to "
+			   "10.77.2.2:1046 --protocol ftp --flag timeout",
+		.run = grant_request,
+	},
+	{
+		.noun = "grant",
+		.verb = "list",
+		.options = grant_list_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "List the live grants, with the time they have left",
+		.run = grant_list,
+	},
+	{
+		.noun = "grant",
+		.verb = "show",
+		.operand = "ID",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Show one grant and tell its life",
+		.run = grant_show,
+	},
+	{
+		.noun = "grant",
+		.verb = "cancel",
+		.operand = "ID",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Close a door",
+		.run = grant_cancel,
+	},
+	{
+		.noun = "events",
+		.verb = "watch",
+		.options = events_watch_options,
+		.summary = "Print events as they happen",
+		.more = "When the connection is lost, it is made again and continued behind the "
+			"last event printed.",
+		.example = "postern events watch --kind established --kind closed --cursor start",
+		.run = events_watch,
+	},
+	{
+		.noun = "audit",
+		.verb = "query",
+		.options = audit_query_options,
+		.summary = "Read the journal",
+		.example = "postern audit query --since 1h --client 10.77.1.2",
+		.run = audit_query,
+	},
+	{
+		.noun = "audit",
+		.verb = "verify",
+		.options = audit_verify_options,
+		.summary = "Prove that no journal entry was changed, removed or reordered",
+		.more = "Prints the head of the chain. Note it somewhere else: given as --head "
+			"later, it proves that what was\n"
+			"there still is.",
+		.run = audit_verify,
+	},
+	{
+		.noun = "version",
+		.options = version_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "Show the version",
+		.run = version_show,
+	},
+	{
+		.noun = "help",
+		.operand = "COMMAND",
+		.max_operands = 3,
+		.options = help_options,
+		.summary = "Explain a command",
+		.example = "postern help grant request",
+		.run = help_show,
+	},
+	{.noun = NULL},
+};

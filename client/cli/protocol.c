@@ -1,0 +1,81 @@
+#include "client/cli/cli.h"
+#include "client/cli/commands.h"
+#include "client/cli/names.h"
+#include "common/config.h"
+#include "common/id.h"
+#include "postern/v1/policy.pb-c.h"
+
+static void join_ports(const Postern__V1__Protocol *protocol, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < protocol->n_primary_ports; i++) {
+		int n = snprintf(text + used, size - used, "%s%u", i == 0 ? "" : ",",
+			protocol->primary_ports[i]);
+		if (n < 0 || (size_t)n >= size - used)
+			return;
+		used += (size_t)n;
+	}
+}
+
+static void print_protocol(struct cli *cli, const ProtobufCMessage *message)
+{
+	const Postern__V1__Protocol *protocol = (const Postern__V1__Protocol *)message;
+
+	fprintf(cli->out, "protocol %s registered: %s\n", protocol->name, protocol->guid);
+}
+
+enum status protocol_register(struct cli *cli, struct error *err)
+{
+	Postern__V1__Protocol protocol = POSTERN__V1__PROTOCOL__INIT;
+	uint32_t ports[ARGS_MAX_VALUES];
+	const char *port;
+	const char *guid = NULL;
+	int transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+
+	enum status status = args_choice(&cli->args, "transport", &transport, err);
+	if (status == STATUS_OK)
+		status = args_id(&cli->args, "guid", &guid, err);
+	if (status != STATUS_OK)
+		return status;
+	while ((port = args_nth(&cli->args, "port", protocol.n_primary_ports)) != NULL) {
+		uint64_t number;
+		if (parse_number(port, 1, 65535, &number, NULL) != STATUS_OK)
+			return error_field(
+				err, "port", "--port: '%.64s' is no port: from 1 to 65535", port);
+		ports[protocol.n_primary_ports++] = (uint32_t)number;
+	}
+	protocol.name = cli_text(cli->args.operands[0]);
+	protocol.guid = cli_text(guid);
+	protocol.transport = (Postern__V1__Transport)transport;
+	protocol.primary_ports = ports;
+	return cli_show(cli, &postern__v1__policy__descriptor, "RegisterProtocol", &protocol.base,
+		print_protocol, err);
+}
+
+static void list_row(struct grid *grid, const ProtobufCMessage *message)
+{
+	const Postern__V1__Protocol *protocol = (const Postern__V1__Protocol *)message;
+	char transport[NAME_SIZE];
+	char ports[128];
+
+	name_of(&postern__v1__transport__descriptor, (int)protocol->transport, transport);
+	join_ports(protocol, ports, sizeof(ports));
+	grid_cell(grid, "%s", protocol->name);
+	grid_cell(grid, "%s", transport);
+	grid_cell(grid, "%s", ports);
+	grid_cell(grid, "%s", protocol->owner);
+	grid_cell(grid, "%s", protocol->guid);
+}
+
+enum status protocol_list(struct cli *cli, struct error *err)
+{
+	static const char *const headers[] = {
+		"PROTOCOL", "TRANSPORT", "PORTS", "OWNER", "GUID", NULL};
+	Postern__V1__ListProtocolsRequest request = POSTERN__V1__LIST_PROTOCOLS_REQUEST__INIT;
+
+	return cli_list(cli, &postern__v1__policy__descriptor, "ListProtocols", &request.base,
+		headers, list_row,
+		"no protocol definition yet: postern protocol register NAME --transport tcp", err);
+}
