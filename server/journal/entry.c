@@ -90,11 +90,13 @@ void entry_to_wire(const struct entry *entry, struct entry_wire *ret_wire)
 
 /* ---- body ---- */
 
-enum status entry_encode(const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err)
+enum status entry_encode(
+	const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err)
 {
 	struct entry_wire wire;
 	if (entry->context_size > ENTRY_CONTEXT_MAX)
-		return error_set(err, STATUS_INVALID_ARGUMENT, "context of %zu bytes: at most %d", entry->context_size, ENTRY_CONTEXT_MAX);
+		return error_set(err, STATUS_INVALID_ARGUMENT, "context of %zu bytes: at most %d",
+			entry->context_size, ENTRY_CONTEXT_MAX);
 	entry_to_wire(entry, &wire);
 	wire.message.sequence = 0;
 	wire.message.hash.len = 0;
@@ -146,17 +148,20 @@ bool flow_from_wire(const Postern__V1__Flow *message, struct flow *ret_flow)
 static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 {
 	bool fits = read_text(entry->actor, sizeof entry->actor, message->actor) &&
-		    read_text(entry->gateway, sizeof entry->gateway, message->gateway) &&
-		    read_text(entry->filter, sizeof entry->filter, message->filter) &&
-		    read_text(entry->protocol, sizeof entry->protocol, message->protocol) &&
-		    read_text(entry->rule, sizeof entry->rule, message->rule) &&
-		    read_text(entry->detail, sizeof entry->detail, message->detail);
+		read_text(entry->gateway, sizeof entry->gateway, message->gateway) &&
+		read_text(entry->filter, sizeof entry->filter, message->filter) &&
+		read_text(entry->protocol, sizeof entry->protocol, message->protocol) &&
+		read_text(entry->rule, sizeof entry->rule, message->rule) &&
+		read_text(entry->detail, sizeof entry->detail, message->detail);
 	struct endpoint client = {0};
-	if (!fits || !read_id(&entry->session, message->session) || !read_id(&entry->grant, message->grant) ||
-		!read_id(&entry->request_id, message->request_id) || !read_endpoint(&client, message->client, 0) ||
+	if (!fits || !read_id(&entry->session, message->session) ||
+		!read_id(&entry->grant, message->grant) ||
+		!read_id(&entry->request_id, message->request_id) ||
+		!read_endpoint(&client, message->client, 0) ||
 		!read_endpoint(&entry->remote, message->remote, message->remote_port) ||
 		!read_endpoint(&entry->external, message->external, message->external_port) ||
-		message->context.len > ENTRY_CONTEXT_MAX || (message->flow && !flow_from_wire(message->flow, &entry->flow)))
+		message->context.len > ENTRY_CONTEXT_MAX ||
+		(message->flow && !flow_from_wire(message->flow, &entry->flow)))
 		return false;
 	entry->client = client.addr;
 	entry->time_us = message->time_us;
@@ -171,7 +176,8 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 	return true;
 }
 
-enum status entry_decode(const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err)
+enum status entry_decode(
+	const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err)
 {
 	struct entry entry = {0};
 	Postern__V1__Entry *message = postern__v1__entry__unpack(NULL, size, body);
@@ -204,8 +210,49 @@ void entry_fini(struct entry *entry)
 	entry->context_size = 0;
 }
 
-void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence, const uint8_t *body, size_t size,
-	uint8_t ret_hash[static ENTRY_HASH_SIZE])
+/* Bytes of the well-formed UTF-8 character at `text`, 0 if there is none (RFC 3629: no surrogates,
+ * no overlong forms). */
+static size_t utf8_length(const unsigned char *text)
+{
+	size_t length = text[0] < 0x80              ? 1
+		: text[0] >= 0xc2 && text[0] < 0xe0 ? 2
+		: text[0] >= 0xe0 && text[0] < 0xf0 ? 3
+		: text[0] >= 0xf0 && text[0] < 0xf5 ? 4
+						    : 0;
+	for (size_t i = 1; i < length; i++)
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
+		(text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
+		return 0;
+	return length;
+}
+
+static void clean(char *text, size_t size)
+{
+	text[size - 1] = '\0';
+	for (unsigned char *at = (unsigned char *)text; *at;) {
+		size_t length = utf8_length(at);
+		if (length == 0 || *at < 0x20 || *at == 0x7f) {
+			*at = '?';
+			length = 1;
+		}
+		at += length;
+	}
+}
+
+void entry_clean(struct entry *entry)
+{
+	clean(entry->actor, sizeof entry->actor);
+	clean(entry->gateway, sizeof entry->gateway);
+	clean(entry->filter, sizeof entry->filter);
+	clean(entry->protocol, sizeof entry->protocol);
+	clean(entry->rule, sizeof entry->rule);
+	clean(entry->detail, sizeof entry->detail);
+}
+
+void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence,
+	const uint8_t *body, size_t size, uint8_t ret_hash[static ENTRY_HASH_SIZE])
 {
 	crypto_generichash_state state;
 	uint8_t number[8];
@@ -221,26 +268,46 @@ void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequenc
 const char *entry_kind_name(enum entry_kind kind)
 {
 	switch (kind) {
-	case ENTRY_SERVER_STARTED: return "server-started";
-	case ENTRY_SERVER_STOPPED: return "server-stopped";
-	case ENTRY_GATEWAY_ADDED: return "gateway-added";
-	case ENTRY_GATEWAY_JOINED: return "gateway-joined";
-	case ENTRY_GATEWAY_LOST: return "gateway-lost";
-	case ENTRY_GATEWAY_REBOOTED: return "gateway-rebooted";
-	case ENTRY_TABLE_REBUILT: return "table-rebuilt";
-	case ENTRY_EVENTS_OVERRUN: return "events-overrun";
-	case ENTRY_PRINCIPAL_ADDED: return "principal-added";
-	case ENTRY_PROTOCOL_REGISTERED: return "protocol-registered";
-	case ENTRY_RULE_ADDED: return "rule-added";
-	case ENTRY_SESSION_OPENED: return "session-opened";
-	case ENTRY_SESSION_CLOSED: return "session-closed";
-	case ENTRY_GRANTED: return "granted";
-	case ENTRY_DENIED: return "denied";
-	case ENTRY_INSTALLED: return "installed";
-	case ENTRY_ESTABLISHED: return "established";
-	case ENTRY_CLOSED: return "closed";
-	case ENTRY_ENDED: return "ended";
-	case ENTRY_USES_RECOVERED: return "uses-recovered";
+	case ENTRY_SERVER_STARTED:
+		return "server-started";
+	case ENTRY_SERVER_STOPPED:
+		return "server-stopped";
+	case ENTRY_GATEWAY_ADDED:
+		return "gateway-added";
+	case ENTRY_GATEWAY_JOINED:
+		return "gateway-joined";
+	case ENTRY_GATEWAY_LOST:
+		return "gateway-lost";
+	case ENTRY_GATEWAY_REBOOTED:
+		return "gateway-rebooted";
+	case ENTRY_TABLE_REBUILT:
+		return "table-rebuilt";
+	case ENTRY_EVENTS_OVERRUN:
+		return "events-overrun";
+	case ENTRY_PRINCIPAL_ADDED:
+		return "principal-added";
+	case ENTRY_PROTOCOL_REGISTERED:
+		return "protocol-registered";
+	case ENTRY_RULE_ADDED:
+		return "rule-added";
+	case ENTRY_SESSION_OPENED:
+		return "session-opened";
+	case ENTRY_SESSION_CLOSED:
+		return "session-closed";
+	case ENTRY_GRANTED:
+		return "granted";
+	case ENTRY_DENIED:
+		return "denied";
+	case ENTRY_INSTALLED:
+		return "installed";
+	case ENTRY_ESTABLISHED:
+		return "established";
+	case ENTRY_CLOSED:
+		return "closed";
+	case ENTRY_ENDED:
+		return "ended";
+	case ENTRY_USES_RECOVERED:
+		return "uses-recovered";
 	}
 	return "unknown";
 }

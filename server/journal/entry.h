@@ -1,4 +1,5 @@
-/* One journal entry as our own struct, and its three forms: hashed body, wire message, and the chain of hashes. */
+/* One journal entry as our own struct, and its three forms: hashed body, wire message, and the
+ * chain of hashes. */
 #ifndef POSTERN_SERVER_JOURNAL_ENTRY_H
 #define POSTERN_SERVER_JOURNAL_ENTRY_H
 
@@ -43,11 +44,12 @@ struct flow {
 	uint64_t id; /* conntrack id on its gateway */
 	struct endpoint client, remote;
 	uint8_t transport; /* IPPROTO_TCP, IPPROTO_UDP */
-	bool accounted;	   /* the figures below are known */
+	bool accounted; /* the figures below are known */
 	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
 };
 
-/* Plain value; `context` points to memory of the caller (entry_decode: of the entry, freed by entry_fini). */
+/* Plain value; `context` points to memory of the caller (entry_decode: of the entry, freed by
+ * entry_fini). */
 struct entry {
 	uint64_t sequence; /* 0 until committed */
 	int64_t time_us;
@@ -74,13 +76,21 @@ struct entry {
 };
 
 /* The canonical body: a packed postern.v1.Entry without sequence and hash. malloc'd. */
-enum status entry_encode(const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err);
-enum status entry_decode(const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err);
+enum status entry_encode(
+	const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err);
+enum status entry_decode(
+	const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err);
 void entry_fini(struct entry *entry);
 
-/* BLAKE2b-256 over previous hash (32 bytes; zeros before the first), sequence (8 bytes big-endian), body. */
-void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence, const uint8_t *body, size_t size,
-		uint8_t ret_hash[static ENTRY_HASH_SIZE]);
+/* BLAKE2b-256 over previous hash (32 bytes; zeros before the first), sequence (8 bytes big-endian),
+ * body. */
+void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence,
+	const uint8_t *body, size_t size, uint8_t ret_hash[static ENTRY_HASH_SIZE]);
+
+/* Makes its texts fit to be kept for ever and read by anybody: NUL-terminated UTF-8 without control
+ * bytes; what is neither becomes '?'. Peers' strings come into entries, and a strict reader refuses
+ * a whole message for one bad byte. */
+void entry_clean(struct entry *entry);
 
 const char *entry_kind_name(enum entry_kind kind); /* "established" */
 

@@ -1,4 +1,5 @@
-/* The schema's history, embedded at build from migrations/NNNN_what.sql. Append-only: a landed file never changes. */
+/* The schema's history, embedded at build from migrations/NNNN_what.sql. Append-only: a landed file
+ * never changes. */
 #ifndef POSTERN_SERVER_STORE_MIGRATION_H
 #define POSTERN_SERVER_STORE_MIGRATION_H
 

@@ -1,4 +1,5 @@
-/* The rows that the server keeps: gateways, principals, protocol definitions, rules, sessions, grants, flows. */
+/* The rows that the server keeps: gateways, principals, protocol definitions, rules, sessions,
+ * grants, flows. */
 #ifndef POSTERN_SERVER_STORE_RECORD_H
 #define POSTERN_SERVER_STORE_RECORD_H
 
@@ -20,8 +21,8 @@ struct gateway_record {
 	int64_t added_us;
 	/* Of the last join; empty before the first. */
 	char boot_id[RECORD_NAME_SIZE];
-	char instance[40];	/* of the agent whose reports `last_report` counts */
-	uint64_t last_report;	/* highest report sequence on disk */
+	char instance[40]; /* of the agent whose reports `last_report` counts */
+	uint64_t last_report; /* highest report sequence on disk */
 	int64_t joined_us;
 };
 
@@ -29,9 +30,9 @@ struct principal_record {
 	char name[RECORD_NAME_SIZE];
 	uint8_t role; /* enum rpc_role */
 	uint8_t token_hash[RECORD_TOKEN_HASH_SIZE]; /* BLAKE2b-256 of the token's text */
-	char gateway[RECORD_NAME_SIZE];	 /* agents: theirs */
+	char gateway[RECORD_NAME_SIZE]; /* agents: theirs */
 	char gateways[RECORD_LIST_SIZE]; /* filters: scope, empty = all */
-	uint64_t max_grants;		 /* filters: 0 = server default */
+	uint64_t max_grants; /* filters: 0 = server default */
 	int64_t added_us;
 };
 
@@ -76,7 +77,7 @@ struct grant_record {
 	uint8_t transport;
 	uint32_t flags; /* GrantFlag */
 	bool notify;
-	uint8_t state;	/* GrantState */
+	uint8_t state; /* GrantState */
 	uint8_t reason; /* EndReason */
 	uint64_t lifetime_ms, max_connections, connections;
 	int64_t created_us, expires_us, ended_us;

@@ -6,7 +6,8 @@
 
 struct sqlite3;
 
-/* Applies every pending migration in one transaction; refuses a schema newer than this program's. */
+/* Applies every pending migration in one transaction; refuses a schema newer than this program's.
+ */
 enum status schema_migrate(struct sqlite3 *db, const char *path, struct error *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* The rows of a transaction as SQL, on the write connection, on the writer's thread. */
+#include "server/store/writer.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 enum statement {
 	INSERT_ENTRY,
+	INSERT_ZONE,
 	PUT_GATEWAY,
 	PUT_POSITION,
 	PUT_PRINCIPAL,
@@ -21,28 +23,44 @@ enum statement {
 };
 
 static const char *const statements[STATEMENT_COUNT] = {
-	[INSERT_ENTRY] = "INSERT INTO journal (sequence, time_us, kind, gateway, filter, session, grant_id, client, remote, notify, "
+	[INSERT_ENTRY] = "INSERT INTO journal (sequence, time_us, kind, gateway, filter, session, "
+			 "grant_id, client, remote, notify, "
 			 "body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-	[PUT_GATEWAY] = "INSERT INTO gateways (name, labels, added_us, boot_id, instance, last_report, joined_us) "
-			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE SET labels = ?2, boot_id = ?4, "
+	[INSERT_ZONE] = "INSERT INTO journal_zones (zone, min_us, max_us) VALUES (?1, ?2, ?3)",
+	[PUT_GATEWAY] = "INSERT INTO gateways (name, labels, added_us, boot_id, instance, "
+			"last_report, joined_us) "
+			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE SET "
+			"labels = ?2, boot_id = ?4, "
 			"instance = ?5, last_report = ?6, joined_us = ?7",
 	[PUT_POSITION] = "UPDATE gateways SET instance = ?2, last_report = ?3 WHERE name = ?1",
-	[PUT_PRINCIPAL] = "INSERT INTO principals (name, role, token_hash, gateway, gateways, max_grants, added_us) "
+	[PUT_PRINCIPAL] = "INSERT INTO principals (name, role, token_hash, gateway, gateways, "
+			  "max_grants, added_us) "
 			  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-	[PUT_PROTOCOL] = "INSERT INTO protocols (guid, name, transport, primary_ports, owner) VALUES (?1, ?2, ?3, ?4, ?5)",
+	[PUT_PROTOCOL] = "INSERT INTO protocols (guid, name, transport, primary_ports, owner) "
+			 "VALUES (?1, ?2, ?3, ?4, ?5)",
 	[PUT_RULE] = "INSERT INTO rules (name, type, deny, protocol) VALUES (?1, ?2, ?3, ?4)",
-	[PUT_SESSION] = "INSERT INTO sessions (id, gateway, filter, user, protocol, client, primary_client, primary_remote, "
-			"primary_transport, idle_limit_ms, opened_us, closed_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+	[PUT_SESSION] = "INSERT INTO sessions (id, gateway, filter, user, protocol, client, "
+			"primary_client, primary_remote, "
+			"primary_transport, idle_limit_ms, opened_us, closed_us) VALUES (?1, ?2, "
+			"?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
 			"?11, ?12) ON CONFLICT (id) DO UPDATE SET closed_us = ?12",
-	[PUT_GRANT] = "INSERT INTO grants (id, request_id, session, gateway, filter, protocol, rule, client, remote, external, "
-		      "transport, flags, notify, state, reason, lifetime_ms, max_connections, connections, created_us, expires_us, "
-		      "ended_us, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-		      "?19, ?20, ?21, ?22) ON CONFLICT (id) DO UPDATE SET state = ?14, reason = ?15, connections = ?18, "
+	[PUT_GRANT] = "INSERT INTO grants (id, request_id, session, gateway, filter, protocol, "
+		      "rule, client, remote, external, "
+		      "transport, flags, notify, state, reason, lifetime_ms, max_connections, "
+		      "connections, created_us, expires_us, "
+		      "ended_us, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
+		      "?12, ?13, ?14, ?15, ?16, ?17, ?18, "
+		      "?19, ?20, ?21, ?22) ON CONFLICT (id) DO UPDATE SET state = ?14, reason = "
+		      "?15, connections = ?18, "
 		      "expires_us = ?20, ended_us = ?21",
-	[PUT_FLOW] = "INSERT INTO flows (grant_id, flow, gateway, boot_id, client, remote, transport, opened_us, closed_us) "
-		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (grant_id, flow, opened_us) "
+	[PUT_FLOW] = "INSERT INTO flows (grant_id, flow, gateway, boot_id, client, remote, "
+		     "transport, opened_us, closed_us) "
+		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (grant_id, flow, "
+		     "opened_us) "
 		     "DO UPDATE SET closed_us = ?9",
-	[FORGET_FLOWS] = "DELETE FROM flows WHERE closed_us > 0 AND closed_us < ?1",
+	[FORGET_FLOWS] = "DELETE FROM flows WHERE (grant_id, flow, opened_us) IN (SELECT grant_id, "
+			 "flow, opened_us FROM flows "
+			 "WHERE closed_us > 0 AND closed_us < ?1 ORDER BY closed_us LIMIT ?2)",
 };
 
 struct writer {
@@ -81,11 +99,32 @@ static enum status run(struct writer *writer, enum statement statement, struct e
 	return stmt_run(writer->db, writer->prepared[statement], "journal", err);
 }
 
-static enum status apply_entry(struct writer *writer, struct op_entry *op, struct chain *chain, struct error *err)
+void chain_widen_zone(struct chain *chain, int64_t time_us)
+{
+	bool first = chain->sequence % JOURNAL_ZONE == 0;
+	if (first || time_us < chain->zone_min_us)
+		chain->zone_min_us = time_us;
+	if (first || time_us > chain->zone_max_us)
+		chain->zone_max_us = time_us;
+}
+
+static enum status end_zone(struct writer *writer, const struct chain *chain, struct error *err)
+{
+	struct sqlite3_stmt *stmt = writer->prepared[INSERT_ZONE];
+	bind_int(stmt, 1, (int64_t)(chain->sequence / JOURNAL_ZONE - 1));
+	bind_int(stmt, 2, chain->zone_min_us);
+	bind_int(stmt, 3, chain->zone_max_us);
+	return run(writer, INSERT_ZONE, err);
+}
+
+static enum status apply_entry(
+	struct writer *writer, struct op_entry *op, struct chain *chain, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[INSERT_ENTRY];
 	struct entry *entry = &op->entry;
-	struct chain next = {.sequence = chain->sequence + 1};
+	struct chain next = *chain;
+	chain_widen_zone(&next, entry->time_us);
+	next.sequence++;
 	entry_hash(chain->hash, next.sequence, op->body, op->body_size, next.hash);
 	bind_int(stmt, 1, (int64_t)next.sequence);
 	bind_int(stmt, 2, entry->time_us);
@@ -100,6 +139,8 @@ static enum status apply_entry(struct writer *writer, struct op_entry *op, struc
 	bind_blob(stmt, 11, op->body, op->body_size);
 	bind_blob(stmt, 12, next.hash, sizeof next.hash);
 	enum status status = run(writer, INSERT_ENTRY, err);
+	if (!status && next.sequence % JOURNAL_ZONE == 0)
+		status = end_zone(writer, &next, err);
 	if (status)
 		return status;
 	*chain = next;
@@ -108,7 +149,8 @@ static enum status apply_entry(struct writer *writer, struct op_entry *op, struc
 	return STATUS_OK;
 }
 
-static enum status apply_gateway(struct writer *writer, const struct gateway_record *gateway, struct error *err)
+static enum status apply_gateway(
+	struct writer *writer, const struct gateway_record *gateway, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_GATEWAY];
 	bind_text(stmt, 1, gateway->name);
@@ -121,7 +163,8 @@ static enum status apply_gateway(struct writer *writer, const struct gateway_rec
 	return run(writer, PUT_GATEWAY, err);
 }
 
-static enum status apply_position(struct writer *writer, const struct gateway_record *gateway, struct error *err)
+static enum status apply_position(
+	struct writer *writer, const struct gateway_record *gateway, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_POSITION];
 	bind_text(stmt, 1, gateway->name);
@@ -130,7 +173,8 @@ static enum status apply_position(struct writer *writer, const struct gateway_re
 	return run(writer, PUT_POSITION, err);
 }
 
-static enum status apply_principal(struct writer *writer, const struct principal_record *principal, struct error *err)
+static enum status apply_principal(
+	struct writer *writer, const struct principal_record *principal, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_PRINCIPAL];
 	bind_text(stmt, 1, principal->name);
@@ -143,13 +187,15 @@ static enum status apply_principal(struct writer *writer, const struct principal
 	return run(writer, PUT_PRINCIPAL, err);
 }
 
-static enum status apply_protocol(struct writer *writer, const struct protocol_record *protocol, struct error *err)
+static enum status apply_protocol(
+	struct writer *writer, const struct protocol_record *protocol, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_PROTOCOL];
 	char ports[128] = "";
 	size_t used = 0;
 	for (size_t i = 0; i < protocol->primary_port_count && used < sizeof ports; i++)
-		used += (size_t)snprintf(ports + used, sizeof ports - used, "%s%u", i ? "," : "", protocol->primary_ports[i]);
+		used += (size_t)snprintf(ports + used, sizeof ports - used, "%s%u", i ? "," : "",
+			protocol->primary_ports[i]);
 	bind_blob(stmt, 1, protocol->guid.bytes, sizeof protocol->guid.bytes);
 	bind_text(stmt, 2, protocol->name);
 	bind_int(stmt, 3, protocol->transport);
@@ -158,7 +204,8 @@ static enum status apply_protocol(struct writer *writer, const struct protocol_r
 	return run(writer, PUT_PROTOCOL, err);
 }
 
-static enum status apply_rule(struct writer *writer, const struct rule_record *rule, struct error *err)
+static enum status apply_rule(
+	struct writer *writer, const struct rule_record *rule, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_RULE];
 	bind_text(stmt, 1, rule->name);
@@ -175,7 +222,8 @@ static void bind_addr(struct sqlite3_stmt *stmt, int at, const struct addr *addr
 	bind_text(stmt, at, text);
 }
 
-static enum status apply_session(struct writer *writer, const struct session_record *session, struct error *err)
+static enum status apply_session(
+	struct writer *writer, const struct session_record *session, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_SESSION];
 	bind_blob(stmt, 1, session->id.bytes, sizeof session->id.bytes);
@@ -193,7 +241,8 @@ static enum status apply_session(struct writer *writer, const struct session_rec
 	return run(writer, PUT_SESSION, err);
 }
 
-static enum status apply_grant(struct writer *writer, const struct grant_record *grant, struct error *err)
+static enum status apply_grant(
+	struct writer *writer, const struct grant_record *grant, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_GRANT];
 	bind_blob(stmt, 1, grant->id.bytes, sizeof grant->id.bytes);
@@ -221,7 +270,8 @@ static enum status apply_grant(struct writer *writer, const struct grant_record 
 	return run(writer, PUT_GRANT, err);
 }
 
-static enum status apply_flow(struct writer *writer, const struct flow_record *flow, struct error *err)
+static enum status apply_flow(
+	struct writer *writer, const struct flow_record *flow, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[PUT_FLOW];
 	bind_blob(stmt, 1, flow->grant.bytes, sizeof flow->grant.bytes);
@@ -236,23 +286,34 @@ static enum status apply_flow(struct writer *writer, const struct flow_record *f
 	return run(writer, PUT_FLOW, err);
 }
 
-static enum status apply(struct writer *writer, struct op *op, struct chain *chain, struct error *err)
+static enum status apply(
+	struct writer *writer, struct op *op, struct chain *chain, struct error *err)
 {
 	switch (op->kind) {
-	case OP_ENTRY: return apply_entry(writer, &op->as.entry, chain, err);
-	case OP_GATEWAY: return apply_gateway(writer, &op->as.gateway, err);
-	case OP_POSITION: return apply_position(writer, &op->as.gateway, err);
-	case OP_PRINCIPAL: return apply_principal(writer, &op->as.principal, err);
-	case OP_PROTOCOL: return apply_protocol(writer, &op->as.protocol, err);
-	case OP_RULE: return apply_rule(writer, &op->as.rule, err);
-	case OP_SESSION: return apply_session(writer, &op->as.session, err);
-	case OP_GRANT: return apply_grant(writer, &op->as.grant, err);
-	case OP_FLOW: return apply_flow(writer, &op->as.flow, err);
+	case OP_ENTRY:
+		return apply_entry(writer, &op->as.entry, chain, err);
+	case OP_GATEWAY:
+		return apply_gateway(writer, &op->as.gateway, err);
+	case OP_POSITION:
+		return apply_position(writer, &op->as.gateway, err);
+	case OP_PRINCIPAL:
+		return apply_principal(writer, &op->as.principal, err);
+	case OP_PROTOCOL:
+		return apply_protocol(writer, &op->as.protocol, err);
+	case OP_RULE:
+		return apply_rule(writer, &op->as.rule, err);
+	case OP_SESSION:
+		return apply_session(writer, &op->as.session, err);
+	case OP_GRANT:
+		return apply_grant(writer, &op->as.grant, err);
+	case OP_FLOW:
+		return apply_flow(writer, &op->as.flow, err);
 	}
 	return error_set(err, STATUS_INTERNAL, "unknown row kind");
 }
 
-enum status writer_apply(struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err)
+enum status writer_apply(
+	struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err)
 {
 	txn->first_sequence = chain->sequence + 1;
 	for (struct op *op = txn->first; op; op = op->next) {
@@ -263,31 +324,63 @@ enum status writer_apply(struct writer *writer, struct store_txn *txn, struct ch
 	return STATUS_OK;
 }
 
-enum status writer_forget_flows(struct writer *writer, int64_t before_us, struct error *err)
+enum status writer_forget_flows(
+	struct writer *writer, int64_t before_us, int limit, bool *ret_more, struct error *err)
 {
 	bind_int(writer->prepared[FORGET_FLOWS], 1, before_us);
-	return run(writer, FORGET_FLOWS, err);
+	bind_int(writer->prepared[FORGET_FLOWS], 2, limit);
+	enum status status = run(writer, FORGET_FLOWS, err);
+	if (!status)
+		*ret_more = db_changes(writer->db) == limit;
+	return status;
 }
 
-enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err)
+static enum status load_head(struct sqlite3 *db, struct chain *chain, struct error *err)
 {
 	struct sqlite3_stmt *stmt = NULL;
-	struct chain chain = {0};
-	enum status status = db_prepare(db, "SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1", &stmt, err);
+	enum status status = db_prepare(db,
+		"SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1", &stmt, err);
 	if (status)
 		return status;
 	if (stmt_row(db, stmt, "journal", &status, err)) {
 		size_t size;
 		const uint8_t *hash = column_blob(stmt, 1, &size);
-		chain.sequence = (uint64_t)column_int(stmt, 0);
-		if (size == sizeof chain.hash)
-			memcpy(chain.hash, hash, size);
+		chain->sequence = (uint64_t)column_int(stmt, 0);
+		if (size == sizeof chain->hash)
+			memcpy(chain->hash, hash, size);
 		else
-			status = error_set(err, STATUS_DATA_LOSS, "journal: entry %llu has no proper hash: run `postern audit verify` on a copy",
-				(unsigned long long)chain.sequence);
+			status = error_set(err, STATUS_DATA_LOSS,
+				"journal: entry %llu has no proper hash: somebody changed the "
+				"database: restore a backup",
+				(unsigned long long)chain->sequence);
 	}
 	db_finalize(stmt);
-	if (status == STATUS_OK)
+	return status;
+}
+
+static enum status load_zone(struct sqlite3 *db, struct chain *chain, struct error *err)
+{
+	struct sqlite3_stmt *stmt = NULL;
+	enum status status = db_prepare(db,
+		"SELECT min(time_us), max(time_us) FROM journal WHERE sequence > ?1", &stmt, err);
+	if (status)
+		return status;
+	bind_int(stmt, 1, (int64_t)(chain->sequence - chain->sequence % JOURNAL_ZONE));
+	if (stmt_row(db, stmt, "journal", &status, err)) {
+		chain->zone_min_us = column_int(stmt, 0);
+		chain->zone_max_us = column_int(stmt, 1);
+	}
+	db_finalize(stmt);
+	return status;
+}
+
+enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err)
+{
+	struct chain chain = {0};
+	enum status status = load_head(db, &chain, err);
+	if (!status)
+		status = load_zone(db, &chain, err);
+	if (!status)
 		*ret_chain = chain;
 	return status;
 }
