@@ -23,6 +23,7 @@ static void print_error(const struct cli *cli, const struct error *err)
 	char text[4 * sizeof(err->text) + 1];
 
 	text_escape(err->text, strlen(err->text), text, sizeof(text));
+	fflush(cli->out); /* what was printed before comes before */
 	fputs("postern: ", cli->err);
 	if (command != NULL)
 		fprintf(cli->err, "%s%s%s: ", command->noun, command->verb != NULL ? " " : "",
@@ -112,6 +113,10 @@ enum status cli_connect(struct cli *cli, struct error *err)
 		return error_set(err, STATUS_UNAUTHENTICATED,
 			"no token: give --token-file FILE or set POSTERN_TOKEN_FILE (posternd init "
 			"makes admin.token)");
+	if (strncmp(config.url, "tls+tcp://", 10) == 0 && config.ca_file == NULL)
+		return error_field(err, "ca-file",
+			"TLS needs the server's CA: give --ca-file FILE or set POSTERN_CA_FILE "
+			"(ca.pem, made by posternd init)");
 	enum status status = client_new(&config, &cli->client, err);
 	return status != STATUS_OK ? status : client_connect(cli->client, cli->deadline_us, err);
 }

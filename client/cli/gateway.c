@@ -106,9 +106,9 @@ static void print_gateway(struct cli *cli, const ProtobufCMessage *message)
 	text_time(gateway->added_us, false, time);
 	cli_field(cli->out, "added", "%s", time);
 	text_time(gateway->joined_us, false, time);
-	cli_field(cli->out, "joined", "%s", time);
+	cli_field(cli->out, "joined", "%s", gateway->joined_us != 0 ? time : "");
 	text_time(gateway->lost_us, false, time);
-	cli_field(cli->out, "lost", "%s", time);
+	cli_field(cli->out, "lost", "%s", gateway->lost_us != 0 ? time : "");
 	for (size_t i = 0; i < gateway->n_problems; i++)
 		cli_field(cli->out, "problem", "%s", gateway->problems[i]);
 }

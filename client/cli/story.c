@@ -77,7 +77,7 @@ static void tell_figures(const Postern__V1__Flow *flow, char *what)
 	text_bytes(flow->bytes_received, received);
 	text_span(flow->duration_us > INT64_MAX ? INT64_MAX : (int64_t)flow->duration_us, span);
 	add(what, "sent %s in %" PRIu64 " packets", sent, flow->packets_sent);
-	add(what, "received %s in %" PRIu64, received, flow->packets_received);
+	add(what, "received %s in %" PRIu64 " packets", received, flow->packets_received);
 	add(what, "lasted %s", span);
 }
 
@@ -99,6 +99,14 @@ static void tell_terms(const Postern__V1__Entry *entry, char *what)
 	else
 		add(what, "%" PRIu64 " connection%s", entry->max_connections,
 			entry->max_connections == 1 ? "" : "s");
+}
+
+/* What `count` counts. */
+static const char *counted(Postern__V1__EntryKind kind)
+{
+	if (kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_EVENTS_OVERRUN)
+		return "overrun";
+	return kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_TABLE_REBUILT ? "time" : "connection";
 }
 
 /* What this entry says beyond its kind. `alone`: no line before it has told of its grant. */
@@ -129,7 +137,8 @@ static void tell(const Postern__V1__Entry *entry, bool alone, char what[WHAT_SIZ
 	if (entry->rule[0] != '\0')
 		add(what, "rule %s", entry->rule);
 	if (entry->count != 0)
-		add(what, "%" PRIu64 " times", entry->count);
+		add(what, "%" PRIu64 " %s%s", entry->count, counted(entry->kind),
+			entry->count == 1 ? "" : "s");
 	if (entry->detail[0] != '\0')
 		add(what, "%s", entry->detail);
 	if (entry->actor[0] != '\0')
@@ -164,5 +173,8 @@ void story_chapter(FILE *out, const Postern__V1__Entry *entry, int64_t start_us)
 	text_escape(what, strlen(what), line, sizeof(line));
 	/* The unit's µ is two bytes wide and one column. */
 	int pad = 9 + (int)(strlen(since) - text_width(since));
-	fprintf(out, "    %s  +%-*s %-15s %s\n", time, pad, since, kind, line);
+	if (line[0] == '\0')
+		fprintf(out, "    %s  +%-*s %s\n", time, pad, since, kind);
+	else
+		fprintf(out, "    %s  +%-*s %-15s %s\n", time, pad, since, kind, line);
 }

@@ -270,7 +270,9 @@ void text_bytes(uint64_t bytes, char text[static TEXT_AMOUNT_SIZE])
 
 void text_span(int64_t us, char text[static TEXT_AMOUNT_SIZE])
 {
-	if (us < 1000)
+	if (us == 0)
+		snprintf(text, TEXT_AMOUNT_SIZE, "0");
+	else if (us < 1000)
 		snprintf(text, TEXT_AMOUNT_SIZE, "%lld µs", (long long)us);
 	else if (us < 1000000)
 		snprintf(text, TEXT_AMOUNT_SIZE, "%.1f ms", (double)us / 1e3);

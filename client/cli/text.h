@@ -39,7 +39,7 @@ enum status text_parse_time(
 
 /* "980 B", "1.2 kB", "3.4 MB" (powers of 1000). */
 void text_bytes(uint64_t bytes, char text[static TEXT_AMOUNT_SIZE]);
-/* "85 µs", "2.1 ms", "1.9 s", then as format_duration. */
+/* "0", "85 µs", "2.1 ms", "1.9 s", then as format_duration. */
 void text_span(int64_t us, char text[static TEXT_AMOUNT_SIZE]);
 
 #endif
