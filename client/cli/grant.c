@@ -76,8 +76,6 @@ static void print_granted(struct cli *cli, const ProtobufCMessage *message)
 	const Postern__V1__GrantReply *reply = (const Postern__V1__GrantReply *)message;
 	char state[160];
 
-	if (reply->grant == NULL)
-		return;
 	tell_state(reply->grant, state, sizeof(state));
 	fprintf(cli->out, "granted %s: %s\n", reply->grant->id, state);
 	print_door(cli, reply->grant);
@@ -180,13 +178,21 @@ static enum status read_request(const struct args *args, Postern__V1__GrantReque
 	return STATUS_OK;
 }
 
+struct asking {
+	struct cli *cli;
+	bool granted;
+};
+
 static bool on_granted(void *arg, const ProtobufCMessage *message)
 {
-	struct cli *cli = arg;
+	struct asking *asking = arg;
 
-	if (cli->json)
-		return cli_json_line(cli, message, NULL);
-	print_granted(cli, message);
+	asking->granted = ((const Postern__V1__GrantReply *)message)->grant != NULL;
+	if (!asking->granted)
+		return false;
+	if (asking->cli->json)
+		return cli_json_line(asking->cli, message, NULL);
+	print_granted(asking->cli, message);
 	return true;
 }
 
@@ -199,30 +205,39 @@ static enum status unanswered(const struct cli *cli, const struct error *why, st
 		why->text, cli->request_id);
 }
 
-static enum status ask(struct cli *cli, const Postern__V1__GrantRequest *request, struct error *err)
+/* Once; `ret_again`: the connection was lost, so the question may be put again. */
+static enum status ask(struct cli *cli, const Postern__V1__GrantRequest *request, bool *ret_again,
+	struct error *err)
 {
+	struct asking asking = {.cli = cli};
 	struct client_call call = {
 		.service = service,
 		.method = "Request",
 		.request = &request->base,
 		.deadline_us = cli->deadline_us,
 		.on_message = on_granted,
-		.arg = cli,
+		.arg = &asking,
 	};
+	enum status status = client_call(cli->client, &call, err);
+
+	*ret_again = status != STATUS_OK && client_was_lost(cli->client, err);
+	if (status == STATUS_OK && !asking.granted)
+		return error_set(err, STATUS_INTERNAL,
+			"the server's answer holds no grant: is it a newer one?");
+	return status;
+}
+
+static enum status ask_until_answered(
+	struct cli *cli, const Postern__V1__GrantRequest *request, struct error *err)
+{
 	enum status status = cli_connect(cli, err);
+	bool again = status == STATUS_OK;
 
-	if (status != STATUS_OK)
-		return status;
-	for (;;) {
+	while (again) {
+		status = ask(cli, request, &again, err);
+		if (!again)
+			break;
 		struct error why = {0};
-
-		status = client_call(cli->client, &call, &why);
-		if (status == STATUS_OK)
-			return STATUS_OK;
-		if (!client_was_lost(cli->client, &why)) {
-			*err = why;
-			return status;
-		}
 		status = client_reconnect(cli->client, cli->deadline_us, &why);
 		if (status == STATUS_UNAVAILABLE)
 			return unanswered(cli, &why, err);
@@ -231,6 +246,7 @@ static enum status ask(struct cli *cli, const Postern__V1__GrantRequest *request
 			return status;
 		}
 	}
+	return status;
 }
 
 enum status grant_request(struct cli *cli, struct error *err)
@@ -242,7 +258,7 @@ enum status grant_request(struct cli *cli, struct error *err)
 	if (status != STATUS_OK)
 		return status;
 	snprintf(cli->request_id, sizeof(cli->request_id), "%s", texts.request_id);
-	return ask(cli, &request, err);
+	return ask_until_answered(cli, &request, err);
 }
 
 /* ---- list ---- */

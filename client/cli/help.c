@@ -34,8 +34,8 @@ static void print_choices(const struct option_spec *option, FILE *out)
 	/* Wrapped at commas: the kinds of entries are many. */
 	for (char *rest = list; rest[0] != '\0';) {
 		size_t length = strlen(rest);
-		if (length > 70) {
-			length = 70;
+		if (length > 60) {
+			length = 60;
 			while (length > 0 && rest[length] != ' ')
 				length--;
 		}

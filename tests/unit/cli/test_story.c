@@ -1,0 +1,101 @@
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/cli/story.h"
+
+static char *text;
+
+static void tell(const Postern__V1__Entry *entry, int64_t start_us)
+{
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	setenv("TZ", "UTC", 1);
+	tzset();
+	if (start_us == 0)
+		story_line(out, entry);
+	else
+		story_chapter(out, entry, start_us);
+	fclose(out);
+}
+
+Test(story, a_closed_flow)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+	Postern__V1__Flow flow = POSTERN__V1__FLOW__INIT;
+
+	flow.client = (char *)"fd77:1::2";
+	flow.client_port = 40000;
+	flow.remote = (char *)"fd77:2::2";
+	flow.remote_port = 1046;
+	flow.transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	flow.accounted = true;
+	flow.packets_sent = 31;
+	flow.bytes_sent = 1620;
+	flow.packets_received = 32;
+	flow.bytes_received = 1501620;
+	flow.duration_us = 3827;
+	entry.sequence = 18;
+	entry.time_us = 1795516464656926;
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_CLOSED;
+	entry.gateway = (char *)"gw1";
+	entry.grant = (char *)"G";
+	entry.flow = &flow;
+	tell(&entry, 0);
+	cr_assert_str_eq(text,
+		"2026-11-24 10:34:24.656  #18     gw1      closed              [fd77:1::2]:40000 "
+		"-> [fd77:2::2]:1046 tcp, "
+		"sent 1.6 kB in 31 packets, received 1.5 MB in 32 packets, lasted 3.8 ms, grant "
+		"G\n");
+	free(text);
+	flow.accounted = false;
+	tell(&entry, entry.time_us - 2000);
+	cr_assert_str_eq(text,
+		"    2026-11-24 10:34:24.656  +2.0 ms    closed          [fd77:1::2]:40000 -> "
+		"[fd77:2::2]:1046 tcp, "
+		"ended unseen, figures unknown\n");
+	free(text);
+}
+
+Test(story, a_granted_door_tells_its_terms)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_GRANTED;
+	entry.client = (char *)"10.77.1.2";
+	entry.remote = (char *)"10.77.2.2";
+	entry.remote_port = 1046;
+	entry.transport = POSTERN__V1__TRANSPORT__TRANSPORT_UDP;
+	entry.protocol = (char *)"tftp";
+	entry.flags = 4 | 16;
+	entry.lifetime_ms = 60000;
+	entry.max_connections = 1;
+	entry.actor = (char *)"f1";
+	tell(&entry, 0);
+	cr_assert_not_null(strstr(text,
+				   "10.77.1.2 -> 10.77.2.2:1046 udp, protocol tftp, "
+				   "timeout,bidirectional, for 1m, 1 connection, by f1"),
+		"%s", text);
+	free(text);
+}
+
+/* A journal entry holds what peers wrote; the terminal is not theirs. */
+Test(story, peers_cannot_forge_lines)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+	char detail[3000];
+
+	memset(detail, 'x', sizeof(detail));
+	memcpy(detail, "a\n2026 forged\x1b[2J", 17);
+	detail[sizeof(detail) - 1] = '\0';
+	entry.detail = detail;
+	tell(&entry, 0);
+	cr_assert_eq(strchr(text, '\n'), text + strlen(text) - 1);
+	cr_assert_null(strchr(text, '\x1b'));
+	free(text);
+	tell(&entry, 1);
+	cr_assert_eq(strchr(text, '\n'), text + strlen(text) - 1);
+	free(text);
+}
