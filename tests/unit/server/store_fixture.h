@@ -19,7 +19,7 @@
 #define FIXTURE_DEADLINE_US 20000000
 
 struct fixture {
-	char dir[64], path[96];
+	char dir[64], path[160];
 	struct loop *loop;
 	struct store *store;
 };

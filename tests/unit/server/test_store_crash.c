@@ -89,7 +89,7 @@ Test(store_crash, a_kill_at_any_moment_loses_nothing_acknowledged, .timeout = 60
 		seed = seed * 1103515245 + 12345;
 		struct timespec moment = {
 			.tv_nsec = (long)(seed / 65536 % (BEFORE_KILL_MAX_MS * 1000)) * 1000};
-		nanosleep(&moment, NULL);
+		nanosleep(&moment, NULL); /* allowed: a random moment is the test */
 		cr_assert_eq(kill(pid, SIGKILL), 0);
 		cr_assert_eq(waitpid(pid, &status, 0), pid);
 		cr_assert(
