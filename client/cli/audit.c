@@ -145,7 +145,9 @@ static bool on_verified(void *arg, const ProtobufCMessage *message)
 		return cli_json_line(cli, message, NULL);
 	if (reply->head_hash.len == HASH_SIZE)
 		text_hex(reply->head_hash.data, HASH_SIZE, hash);
-	fprintf(cli->out, reply->intact ? "intact: %llu entries\n" : "broken: %llu entries\n",
+	fprintf(cli->out,
+		reply->intact ? "intact: %llu entries\n"
+			      : "broken: only the first %llu entries hold\n",
 		(unsigned long long)reply->entries);
 	fprintf(cli->out, "head %llu:%s\n", (unsigned long long)reply->head_sequence, hash);
 	return true;
