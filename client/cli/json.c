@@ -260,7 +260,7 @@ static json_t *from_code(const char *name)
 
 	if (name[0] == '\0')
 		return json_null();
-	for (; name[n] != '\0' && n < sizeof(text) - 1; n++)
+	for (; n < sizeof(text) - 1 && name[n] != '\0'; n++)
 		text[n] = name[n] == '_' ? '-' : (char)tolower((unsigned char)name[n]);
 	text[n] = '\0';
 	return json_string(text);

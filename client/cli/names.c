@@ -31,7 +31,7 @@ static void shorten(const ProtobufCEnumDescriptor *type, const char *value, char
 	const char *rest = value + prefix_length(type, value);
 	size_t n = 0;
 
-	for (; rest[n] != '\0' && n < NAME_SIZE - 1; n++)
+	for (; n < NAME_SIZE - 1 && rest[n] != '\0'; n++)
 		text[n] = rest[n] == '_' ? '-' : (char)tolower((unsigned char)rest[n]);
 	text[n] = '\0';
 }

@@ -112,6 +112,34 @@ static enum status begin(struct maker *maker, struct error *err)
 	return check(rc, "cannot make a key", err);
 }
 
+#define OID(name) name, MBEDTLS_OID_SIZE(name)
+
+/* By hand, because mbedTLS 2.28 does not mark it critical, and strict clients (RFC 5280,
+ * Python 3.13) want that of a CA. */
+static int set_constraints(struct maker *maker, bool is_ca)
+{
+	static const uint8_t ca[] = {
+		0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00}; /* cA TRUE, pathLen 0 */
+	static const uint8_t leaf[] = {0x30, 0x00};
+	return mbedtls_x509write_crt_set_extension(&maker->cert, OID(MBEDTLS_OID_BASIC_CONSTRAINTS),
+		1, is_ca ? ca : leaf, is_ca ? sizeof ca : sizeof leaf);
+}
+
+static int set_usage(struct maker *maker, bool is_ca)
+{
+	static const uint8_t server[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07,
+		0x03, 0x01}; /* serverAuth */
+	if (is_ca)
+		return mbedtls_x509write_crt_set_key_usage(
+			&maker->cert, MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN);
+	int rc = mbedtls_x509write_crt_set_key_usage(
+		&maker->cert, MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
+	if (rc == 0)
+		rc = mbedtls_x509write_crt_set_extension(&maker->cert,
+			OID(MBEDTLS_OID_EXTENDED_KEY_USAGE), 0, server, sizeof server);
+	return rc;
+}
+
 static enum status finish(struct maker *maker, const char *subject, const char *issuer,
 	mbedtls_pk_context *issuer_key, bool is_ca, struct certificate_pair *ret_pair,
 	struct error *err)
@@ -132,12 +160,9 @@ static enum status finish(struct maker *maker, const char *subject, const char *
 	if (rc == 0)
 		rc = mbedtls_x509write_crt_set_validity(&maker->cert, from, until);
 	if (rc == 0)
-		rc = mbedtls_x509write_crt_set_basic_constraints(
-			&maker->cert, is_ca, is_ca ? 0 : -1);
+		rc = set_constraints(maker, is_ca);
 	if (rc == 0)
-		rc = mbedtls_x509write_crt_set_key_usage(&maker->cert,
-			is_ca ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
-			      : MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
+		rc = set_usage(maker, is_ca);
 	if (rc == 0)
 		rc = mbedtls_x509write_crt_set_subject_key_identifier(&maker->cert);
 	if (rc == 0)
@@ -175,6 +200,22 @@ static bool add_name(uint8_t *der, size_t *size, uint8_t tag, const void *bytes,
 	return true;
 }
 
+/* What may stand in a host name, an address, or a wildcard. */
+static bool is_name(const char *name)
+{
+	static const char good[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:*";
+	return name[0] != '\0' && name[strspn(name, good)] == '\0';
+}
+
+static bool is_repeated(const char *const *names, size_t i)
+{
+	for (size_t j = 0; j < i; j++)
+		if (strcmp(names[i], names[j]) == 0)
+			return true;
+	return false;
+}
+
 static enum status set_names(
 	struct maker *maker, const char *const *names, size_t count, struct error *err)
 {
@@ -182,6 +223,11 @@ static enum status set_names(
 	size_t size = 0, header = 0;
 	for (size_t i = 0; i < count; i++) {
 		struct addr addr;
+		if (!is_name(names[i]))
+			return error_set(err, STATUS_INVALID_ARGUMENT,
+				"--name \"%.80s\": give a host name or an address", names[i]);
+		if (is_repeated(names, i))
+			continue;
 		bool fits = add_name(list, &size, TAG_DNS, names[i], strlen(names[i]));
 		if (fits && addr_parse(names[i], &addr))
 			fits = add_name(list, &size, TAG_IP, addr.bytes, addr_length(&addr));
@@ -198,8 +244,8 @@ static enum status set_names(
 	}
 	der[header++] = (uint8_t)size;
 	memcpy(der + header, list, size);
-	int rc = mbedtls_x509write_crt_set_extension(&maker->cert, MBEDTLS_OID_SUBJECT_ALT_NAME,
-		MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME), 0, der, header + size);
+	int rc = mbedtls_x509write_crt_set_extension(
+		&maker->cert, OID(MBEDTLS_OID_SUBJECT_ALT_NAME), 0, der, header + size);
 	return check(rc, "cannot set its names", err);
 }
 

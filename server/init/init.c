@@ -70,10 +70,42 @@ static enum status write_certificates(const struct init_options *options, struct
 	return status;
 }
 
+/* A wrong --listen is told now, not when the server starts. */
+static enum status check_config(const char *dir, struct error *err)
+{
+	struct server_config config;
+	char path[PATH_SIZE];
+	enum status status = path_of(dir, "posternd.conf", path, err);
+	if (!status)
+		status = server_config_read(path, &config, err);
+	if (!status)
+		server_config_fini(&config);
+	return status;
+}
+
+static enum status check_listen(const struct init_options *options, struct error *err)
+{
+	static const char *const schemes[] = {"ipc:///", "tls+tcp://", "tcp://"};
+	for (size_t i = 0; i < options->listen_count; i++) {
+		bool known = false;
+		for (size_t j = 0; j < sizeof schemes / sizeof *schemes; j++)
+			known |= strncmp(options->listen[i], schemes[j], strlen(schemes[j])) == 0;
+		if (!known || strpbrk(options->listen[i], "\r\n#"))
+			return error_set(err, STATUS_INVALID_ARGUMENT,
+				"--listen \"%.100s\": give ipc:///PATH, tls+tcp://HOST:PORT, or "
+				"tcp://HOST:PORT on loopback",
+				options->listen[i]);
+	}
+	return STATUS_OK;
+}
+
 static enum status write_config(const struct init_options *options, struct error *err)
 {
 	char *text = NULL;
 	size_t size = 0;
+	enum status status = check_listen(options, err);
+	if (status)
+		return status;
 	FILE *out = open_memstream(&text, &size);
 	if (!out)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
@@ -91,10 +123,10 @@ static enum status write_config(const struct init_options *options, struct error
 	fputs("\n", out);
 	config_write_template(server_options, out);
 	fclose(out);
-	enum status status = text ? write_file(options->dir, "posternd.conf", text, 0644, err)
-				  : error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	status = text ? write_file(options->dir, "posternd.conf", text, 0644, err)
+		      : error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	free(text);
-	return status;
+	return status ? status : check_config(options->dir, err);
 }
 
 struct outcome {
@@ -177,6 +209,17 @@ static enum status check_free(const char *dir, struct error *err)
 	return STATUS_OK;
 }
 
+static void remove_all(const char *dir, bool made)
+{
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		char path[PATH_SIZE];
+		if (path_of(dir, files[i], path, NULL) == STATUS_OK)
+			unlink(path);
+	}
+	if (made)
+		rmdir(dir);
+}
+
 enum status init_run(const struct init_options *options, struct error *err)
 {
 	bool made = mkdir(options->dir, 0700) == 0;
@@ -191,14 +234,7 @@ enum status init_run(const struct init_options *options, struct error *err)
 		status = write_config(options, err);
 	if (!status)
 		status = write_database(options, err);
-	if (!status)
-		return STATUS_OK;
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		char path[PATH_SIZE];
-		if (path_of(options->dir, files[i], path, NULL) == STATUS_OK)
-			unlink(path);
-	}
-	if (made)
-		rmdir(options->dir);
+	if (status)
+		remove_all(options->dir, made);
 	return status;
 }

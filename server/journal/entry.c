@@ -210,6 +210,47 @@ void entry_fini(struct entry *entry)
 	entry->context_size = 0;
 }
 
+/* Bytes of the well-formed UTF-8 character at `text`, 0 if there is none (RFC 3629: no surrogates,
+ * no overlong forms). */
+static size_t utf8_length(const unsigned char *text)
+{
+	size_t length = text[0] < 0x80              ? 1
+		: text[0] >= 0xc2 && text[0] < 0xe0 ? 2
+		: text[0] >= 0xe0 && text[0] < 0xf0 ? 3
+		: text[0] >= 0xf0 && text[0] < 0xf5 ? 4
+						    : 0;
+	for (size_t i = 1; i < length; i++)
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
+		(text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
+		return 0;
+	return length;
+}
+
+static void clean(char *text, size_t size)
+{
+	text[size - 1] = '\0';
+	for (unsigned char *at = (unsigned char *)text; *at;) {
+		size_t length = utf8_length(at);
+		if (length == 0 || *at < 0x20 || *at == 0x7f) {
+			*at = '?';
+			length = 1;
+		}
+		at += length;
+	}
+}
+
+void entry_clean(struct entry *entry)
+{
+	clean(entry->actor, sizeof entry->actor);
+	clean(entry->gateway, sizeof entry->gateway);
+	clean(entry->filter, sizeof entry->filter);
+	clean(entry->protocol, sizeof entry->protocol);
+	clean(entry->rule, sizeof entry->rule);
+	clean(entry->detail, sizeof entry->detail);
+}
+
 void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence,
 	const uint8_t *body, size_t size, uint8_t ret_hash[static ENTRY_HASH_SIZE])
 {

@@ -87,6 +87,11 @@ void entry_fini(struct entry *entry);
 void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence,
 	const uint8_t *body, size_t size, uint8_t ret_hash[static ENTRY_HASH_SIZE]);
 
+/* Makes its texts fit to be kept for ever and read by anybody: NUL-terminated UTF-8 without control
+ * bytes; what is neither becomes '?'. Peers' strings come into entries, and a strict reader refuses
+ * a whole message for one bad byte. */
+void entry_clean(struct entry *entry);
+
 const char *entry_kind_name(enum entry_kind kind); /* "established" */
 
 #endif

@@ -1,44 +1,52 @@
-/* Reads of the database as plain functions on one connection; the store runs them on its reader
- * threads. Internal. */
+/* The reader threads: queries and verification beside the writer, each on a connection of its own.
+ * Internal to the store. */
 #ifndef POSTERN_SERVER_STORE_READER_H
 #define POSTERN_SERVER_STORE_READER_H
 
-#include "server/store/record.h"
-#include "server/store/store.h"
+#include <stdbool.h>
 
-struct sqlite3;
+#include "common/error.h"
+#include "server/store/query.h"
+#include "server/store/verify.h"
 
-struct page {
-	struct entry entries[STORE_PAGE_MAX];
-	size_t count;
-	uint64_t next_after;
-	bool at_end;
+enum read_kind { READ_PAGE, READ_GRANTS, READ_VERIFY };
+
+struct read_job {
+	struct read_job *next;
+	enum read_kind kind;
+	union {
+		struct {
+			struct store_query query;
+			struct page page;
+			store_page_cb cb;
+		} page;
+		struct {
+			struct store_grant_query query;
+			struct grant_page page;
+			store_grants_cb cb;
+		} grants;
+		struct {
+			struct verify_walk walk;
+			store_verify_cb cb;
+		} verify;
+	} as;
+	void *arg;
+	struct error err;
 };
-/* The page's entries are freed with page_fini. */
-enum status read_page(struct sqlite3 *db, const struct store_query *query, struct page *ret_page,
-	struct error *err);
-void page_fini(struct page *page);
 
-struct grant_page {
-	struct grant_record grants[STORE_PAGE_MAX];
-	size_t count;
-};
-enum status read_grants(struct sqlite3 *db, const struct store_grant_query *query,
-	struct grant_page *ret_page, struct error *err);
-void grant_page_fini(struct grant_page *page);
+/* NULL: out of memory. */
+struct read_job *read_job_new(enum read_kind kind, void *arg);
+/* Calls back with the result and frees the job; on the loop. */
+void read_job_deliver(struct read_job *job);
 
-enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
-	int64_t flows_after_us, struct error *err);
+struct readers;
+/* On a reader's thread: the job is done, or has failed. */
+typedef void (*readers_finished_cb)(void *arg, struct read_job *job);
 
-/* One bounded step of a walk over the chain; `done` is set at its end or at the first fault. */
-struct verify_walk {
-	uint64_t sequence; /* last good entry */
-	uint8_t hash[ENTRY_HASH_SIZE];
-	uint64_t known_sequence;
-	uint8_t known_hash[ENTRY_HASH_SIZE];
-	bool done;
-	struct store_verification result;
-};
-enum status verify_step(struct sqlite3 *db, struct verify_walk *walk, struct error *err);
+enum status readers_new(const char *path, readers_finished_cb finished, void *arg,
+	struct readers **ret_readers, struct error *err);
+/* Fails the jobs that still wait, ends the threads. Accepts NULL. */
+void readers_free(struct readers *readers);
+void readers_submit(struct readers *readers, struct read_job *job); /* any thread */
 
 #endif

@@ -2,9 +2,10 @@
 
 #include <sqlite3.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define BUSY_MS 5000
+#define BUSY_MS                                                                                    \
+	2000 /* only a foreign program can hold the lock; a request waits no longer than its       \
+		deadline anyway */
 
 enum status db_fail(sqlite3 *db, const char *what, struct error *err)
 {
@@ -24,9 +25,19 @@ enum status db_fail(sqlite3 *db, const char *what, struct error *err)
 	case SQLITE_NOTADB:
 		return error_reason(err, STATUS_DATA_LOSS, REASON_JOURNAL_UNAVAILABLE,
 			"%s: the database is damaged: %s", what, sqlite3_errmsg(db));
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return error_reason(err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
+			"%s: another program holds the database: end it", what);
 	case SQLITE_CONSTRAINT:
-		return error_set(err, STATUS_ALREADY_EXISTS, "%s: it exists already: %s", what,
-			sqlite3_errmsg(db));
+		if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY ||
+			rc == SQLITE_CONSTRAINT_ROWID)
+			return error_set(err, STATUS_ALREADY_EXISTS, "%s: it exists already: %s",
+				what, sqlite3_errmsg(db));
+		if (rc == SQLITE_CONSTRAINT_FOREIGNKEY)
+			return error_set(err, STATUS_FAILED_PRECONDITION,
+				"%s: it names a gateway that does not exist", what);
+		return error_set(err, STATUS_INTERNAL, "%s: %s (%d)", what, sqlite3_errmsg(db), rc);
 	case SQLITE_NOMEM:
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: out of memory", what);
 	default:
@@ -34,23 +45,36 @@ enum status db_fail(sqlite3 *db, const char *what, struct error *err)
 	}
 }
 
+static enum status begin_log(sqlite3 *db, const char *path, struct error *err)
+{
+	sqlite3_stmt *stmt = NULL;
+	enum status status = db_prepare(db, "PRAGMA journal_mode=WAL", &stmt, err);
+	if (status)
+		return status;
+	/* Where shared memory is not to be had the answer is another mode, and no error. */
+	if (stmt_row(db, stmt, path, &status, err) && strcmp(column_text(stmt, 0), "wal") != 0)
+		status = error_set(err, STATUS_FAILED_PRECONDITION,
+			"%s: this file system cannot hold a write-ahead log: put the database on a "
+			"local disk",
+			path);
+	db_finalize(stmt);
+	return status;
+}
+
 enum status db_open(const char *path, enum db_mode mode, sqlite3 **ret_db, struct error *err)
 {
 	sqlite3 *db = NULL;
-	int flags = SQLITE_OPEN_NOMUTEX |
-		(mode == DB_CREATE ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
-				   : SQLITE_OPEN_READWRITE);
-	mode_t mask = umask(0077);
-	int rc = sqlite3_open_v2(path, &db, flags, NULL);
+	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE |
+		(mode == DB_CREATE ? SQLITE_OPEN_CREATE : 0);
 	enum status status = STATUS_OK;
-	if (rc != SQLITE_OK) {
+	if (sqlite3_open_v2(path, &db, flags, NULL) != SQLITE_OK) {
 		status = db ? db_fail(db, path, err)
 			    : error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: out of memory", path);
 		goto fail;
 	}
 	sqlite3_extended_result_codes(db, 1);
 	sqlite3_busy_timeout(db, BUSY_MS);
-	status = db_exec(db, "PRAGMA journal_mode=WAL", err);
+	status = begin_log(db, path, err);
 	if (!status)
 		status = db_exec(db,
 			"PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA "
@@ -61,11 +85,9 @@ enum status db_open(const char *path, enum db_mode mode, sqlite3 **ret_db, struc
 		status = db_exec(db, "PRAGMA query_only=ON", err);
 	if (status)
 		goto fail;
-	umask(mask);
 	*ret_db = db;
 	return STATUS_OK;
 fail:
-	umask(mask);
 	sqlite3_close_v2(db);
 	return status;
 }
@@ -94,16 +116,42 @@ void db_finalize(sqlite3_stmt *stmt)
 	sqlite3_finalize(stmt);
 }
 
-int db_checkpoint(sqlite3 *db)
+enum status db_number(sqlite3 *db, const char *sql, int64_t *ret_number, struct error *err)
 {
-	int frames = 0, moved = 0;
-	(void)sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
-	return frames - moved;
+	sqlite3_stmt *stmt = NULL;
+	enum status status = db_prepare(db, sql, &stmt, err);
+	if (!status && stmt_row(db, stmt, "database", &status, err))
+		*ret_number = column_int(stmt, 0);
+	db_finalize(stmt);
+	return status;
 }
 
-void db_interrupt(sqlite3 *db)
+int db_changes(sqlite3 *db)
 {
-	sqlite3_interrupt(db);
+	return sqlite3_changes(db);
+}
+
+static int note_frames(void *arg, sqlite3 *db, const char *name, int frames)
+{
+	(void)db;
+	(void)name;
+	*(int *)arg = frames;
+	return SQLITE_OK;
+}
+
+void db_watch_log(sqlite3 *db, int *frames)
+{
+	sqlite3_wal_hook(db, note_frames, frames);
+}
+
+enum status db_checkpoint(sqlite3 *db, int *ret_left, struct error *err)
+{
+	int frames = 0, moved = 0;
+	int rc = sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
+	if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY)
+		return db_fail(db, "checkpoint", err);
+	*ret_left = rc == SQLITE_OK ? frames - moved : frames;
+	return STATUS_OK;
 }
 
 void bind_int(sqlite3_stmt *stmt, int at, int64_t value)
@@ -168,6 +216,11 @@ bool stmt_row(sqlite3 *db, sqlite3_stmt *stmt, const char *what, enum status *re
 	int rc = sqlite3_step(stmt);
 	*ret_status = rc == SQLITE_ROW || rc == SQLITE_DONE ? STATUS_OK : db_fail(db, what, err);
 	return rc == SQLITE_ROW;
+}
+
+void stmt_rewind(sqlite3_stmt *stmt)
+{
+	sqlite3_reset(stmt);
 }
 
 void stmt_reset(sqlite3_stmt *stmt)

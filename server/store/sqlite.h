@@ -16,20 +16,27 @@ struct sqlite3_stmt;
 
 enum db_mode { DB_CREATE, DB_WRITE, DB_READ };
 
-/* WAL, synchronous=FULL, foreign keys; no automatic checkpoints. */
+/* WAL, synchronous=FULL, foreign keys; no automatic checkpoints. A connection is used by one thread
+ * at a time. The log's and the index's files get the database's own mode. */
 enum status db_open(
 	const char *path, enum db_mode mode, struct sqlite3 **ret_db, struct error *err);
 void db_close(struct sqlite3 *db);
-/* SQLITE_FULL, I/O errors and the like become UNAVAILABLE with reason JOURNAL_UNAVAILABLE. */
+/* A full disk, I/O errors and the like become UNAVAILABLE with reason JOURNAL_UNAVAILABLE, a row
+ * that exists already becomes ALREADY_EXISTS, a reference to one that does not FAILED_PRECONDITION.
+ */
 enum status db_fail(struct sqlite3 *db, const char *what, struct error *err);
 enum status db_exec(struct sqlite3 *db, const char *sql, struct error *err);
 enum status db_prepare(
 	struct sqlite3 *db, const char *sql, struct sqlite3_stmt **ret_stmt, struct error *err);
 void db_finalize(struct sqlite3_stmt *stmt);
-/* Moves pages of the log into the database without waiting for anybody; returns how many frames
- * could not be moved yet. */
-int db_checkpoint(struct sqlite3 *db);
-void db_interrupt(struct sqlite3 *db);
+/* One number of one row, e.g. of a pragma. */
+enum status db_number(struct sqlite3 *db, const char *sql, int64_t *ret_number, struct error *err);
+int db_changes(struct sqlite3 *db); /* rows that the last statement changed */
+/* From now on *frames is the length of the log after each commit of this connection. */
+void db_watch_log(struct sqlite3 *db, int *frames);
+/* Moves pages of the log into the database without waiting for readers. *ret_left is how many
+ * frames could not be moved yet; at 0 the next commit begins the log anew. */
+enum status db_checkpoint(struct sqlite3 *db, int *ret_left, struct error *err);
 
 void bind_int(struct sqlite3_stmt *stmt, int at, int64_t value);
 void bind_text(struct sqlite3_stmt *stmt, int at, const char *text);
@@ -47,7 +54,8 @@ enum status stmt_run(
  * finalizes. */
 bool stmt_row(struct sqlite3 *db, struct sqlite3_stmt *stmt, const char *what,
 	enum status *ret_status, struct error *err);
-void stmt_reset(struct sqlite3_stmt *stmt);
+void stmt_rewind(struct sqlite3_stmt *stmt); /* for another run with the same bindings */
+void stmt_reset(struct sqlite3_stmt *stmt); /* without bindings */
 
 int64_t column_int(struct sqlite3_stmt *stmt, int at);
 const char *column_text(struct sqlite3_stmt *stmt, int at); /* "" for NULL; until the next step */

@@ -37,8 +37,8 @@ enum status store_create(const char *path, struct error *err);
  * (exclusive flock on PATH.lock). Starts the threads. */
 enum status store_open(
 	const char *path, struct loop *loop, struct store **ret_store, struct error *err);
-/* Commits what was submitted, ends the threads. Completions that are still posted run on the loop
- * before it is freed: step the loop afterwards. Accepts NULL. */
+/* Commits what was submitted, refuses what was asked, ends the threads and runs the outstanding
+ * completions (by stepping the loop). Whatever these submit is refused. Accepts NULL. */
 void store_close(struct store *store);
 
 /* What is live, in this order: gateways, principals, protocols, rules, open sessions, grants that
@@ -61,9 +61,10 @@ uint64_t store_head(
 /* ---- writes ---- */
 
 struct store_txn *store_txn_new(struct store *store); /* NULL: out of memory or backlog full */
-/* For facts that have already happened: not bounded by the backlog, and tried again every second,
- * in order, until it is on disk. `done` comes only then, or at the server's end (with the failure).
- * NULL: out of memory. */
+/* For facts that have already happened: not bounded by the backlog, and when the journal is
+ * unavailable tried again every second until it is on disk. `done` comes only then, or at the
+ * server's end (with the failure). Nothing submitted later overtakes it: later facts wait behind
+ * it, other transactions are refused meanwhile. NULL: out of memory. */
 struct store_txn *store_txn_new_fact(struct store *store);
 void store_txn_free(struct store_txn *txn); /* only if it was never submitted; accepts NULL */
 /* Each copies what it is given. Failures (memory) are remembered and fail the submit's completion.
@@ -112,7 +113,8 @@ struct store_query {
 	uint64_t kinds; /* bit per entry_kind, 0 = all */
 };
 /* `entries` are valid during the callback. `next_after` continues; at_end: nothing more matched
- * when it was read. */
+ * when it was read. Work per call is bounded (about 20 ms): a page may hold fewer entries than its
+ * limit, or none, without being at the end. */
 typedef void (*store_page_cb)(void *arg, const struct entry *entries, size_t count,
 	uint64_t next_after, bool at_end, const struct error *err);
 void store_read(struct store *store, const struct store_query *query, store_page_cb cb, void *arg);
@@ -131,13 +133,15 @@ void store_read_grants(
 	struct store *store, const struct store_grant_query *query, store_grants_cb cb, void *arg);
 
 struct store_verification {
-	bool intact;
+	bool intact; /* else `bad_sequence` is the first entry that is changed, missing or out of
+			place, and `fault` says what it is */
 	uint64_t entries, head_sequence, bad_sequence;
 	uint8_t head_hash[32];
 	char fault[160];
 };
-/* Walks the chain in bounded steps, so that other reads go on between them. known_sequence 0 = no
- * known head. */
+/* Walks the chain in bounded steps, so that other reads go on between them: hashes, columns against
+ * hashed bodies, sequences, the zones of migrations/0001, the head that this server knows, and the
+ * head that the caller knows (known_sequence 0 = none). */
 typedef void (*store_verify_cb)(
 	void *arg, const struct store_verification *result, const struct error *err);
 void store_verify(struct store *store, uint64_t known_sequence, const uint8_t known_hash[32],

@@ -29,6 +29,7 @@ static struct op *add(struct store_txn *txn, enum op_kind kind)
 		return NULL;
 	}
 	op->kind = kind;
+	txn->rows++;
 	*txn->end = op;
 	txn->end = &op->next;
 	return op;
@@ -49,13 +50,15 @@ void store_txn_entry(struct store_txn *txn, const struct entry *entry)
 	struct op *op = add(txn, OP_ENTRY);
 	if (!op)
 		return;
-	op->as.entry.entry = *entry;
-	op->as.entry.entry.owned = copy_bytes(txn, entry->context, entry->context_size);
-	op->as.entry.entry.context = op->as.entry.entry.owned;
-	if (!op->as.entry.entry.owned)
-		op->as.entry.entry.context_size = 0;
+	struct entry *copy = &op->as.entry.entry;
+	*copy = *entry;
+	copy->owned = copy_bytes(txn, entry->context, entry->context_size);
+	copy->context = copy->owned;
+	if (!copy->owned)
+		copy->context_size = 0;
+	entry_clean(copy);
 	struct error err;
-	if (entry_encode(entry, &op->as.entry.body, &op->as.entry.body_size, &err))
+	if (entry_encode(copy, &op->as.entry.body, &op->as.entry.body_size, &err))
 		txn->result = err;
 }
 
@@ -112,6 +115,8 @@ void store_txn_put_grant(struct store_txn *txn, const struct grant_record *grant
 		return;
 	op->as.grant = *grant;
 	op->as.grant.context = copy_bytes(txn, grant->context, grant->context_size);
+	if (!op->as.grant.context)
+		op->as.grant.context_size = 0;
 }
 
 void store_txn_put_flow(struct store_txn *txn, const struct flow_record *flow)

@@ -48,25 +48,9 @@ struct store_txn {
 	store_done_cb done;
 	void *arg;
 	uint64_t first_sequence;
+	size_t rows;
 	bool is_fact; /* tried again until it is on disk */
 	struct error result; /* first a failure to build it, then what the writer says */
 };
-
-/* The chain's head; the writer's own. */
-struct chain {
-	uint64_t sequence;
-	uint8_t hash[ENTRY_HASH_SIZE];
-};
-
-struct writer; /* prepared statements on the write connection */
-enum status writer_new(struct sqlite3 *db, struct writer **ret_writer, struct error *err);
-void writer_free(struct writer *writer);
-/* Applies every row of the transaction, advancing the chain. On failure the caller rolls back
- * database and chain. */
-enum status writer_apply(
-	struct writer *writer, struct store_txn *txn, struct chain *chain, struct error *err);
-/* Forgets flows that closed before `before_us`. */
-enum status writer_forget_flows(struct writer *writer, int64_t before_us, struct error *err);
-enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err);
 
 #endif

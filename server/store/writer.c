@@ -1,4 +1,5 @@
-/* The rows of a transaction as SQL, on the write connection, on the writer's thread. */
+#include "server/store/writer.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 enum statement {
 	INSERT_ENTRY,
+	INSERT_ZONE,
 	PUT_GATEWAY,
 	PUT_POSITION,
 	PUT_PRINCIPAL,
@@ -24,6 +26,7 @@ static const char *const statements[STATEMENT_COUNT] = {
 	[INSERT_ENTRY] = "INSERT INTO journal (sequence, time_us, kind, gateway, filter, session, "
 			 "grant_id, client, remote, notify, "
 			 "body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+	[INSERT_ZONE] = "INSERT INTO journal_zones (zone, min_us, max_us) VALUES (?1, ?2, ?3)",
 	[PUT_GATEWAY] = "INSERT INTO gateways (name, labels, added_us, boot_id, instance, "
 			"last_report, joined_us) "
 			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE SET "
@@ -55,7 +58,9 @@ static const char *const statements[STATEMENT_COUNT] = {
 		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (grant_id, flow, "
 		     "opened_us) "
 		     "DO UPDATE SET closed_us = ?9",
-	[FORGET_FLOWS] = "DELETE FROM flows WHERE closed_us > 0 AND closed_us < ?1",
+	[FORGET_FLOWS] = "DELETE FROM flows WHERE (grant_id, flow, opened_us) IN (SELECT grant_id, "
+			 "flow, opened_us FROM flows "
+			 "WHERE closed_us > 0 AND closed_us < ?1 ORDER BY closed_us LIMIT ?2)",
 };
 
 struct writer {
@@ -94,12 +99,32 @@ static enum status run(struct writer *writer, enum statement statement, struct e
 	return stmt_run(writer->db, writer->prepared[statement], "journal", err);
 }
 
+void chain_widen_zone(struct chain *chain, int64_t time_us)
+{
+	bool first = chain->sequence % JOURNAL_ZONE == 0;
+	if (first || time_us < chain->zone_min_us)
+		chain->zone_min_us = time_us;
+	if (first || time_us > chain->zone_max_us)
+		chain->zone_max_us = time_us;
+}
+
+static enum status end_zone(struct writer *writer, const struct chain *chain, struct error *err)
+{
+	struct sqlite3_stmt *stmt = writer->prepared[INSERT_ZONE];
+	bind_int(stmt, 1, (int64_t)(chain->sequence / JOURNAL_ZONE - 1));
+	bind_int(stmt, 2, chain->zone_min_us);
+	bind_int(stmt, 3, chain->zone_max_us);
+	return run(writer, INSERT_ZONE, err);
+}
+
 static enum status apply_entry(
 	struct writer *writer, struct op_entry *op, struct chain *chain, struct error *err)
 {
 	struct sqlite3_stmt *stmt = writer->prepared[INSERT_ENTRY];
 	struct entry *entry = &op->entry;
-	struct chain next = {.sequence = chain->sequence + 1};
+	struct chain next = *chain;
+	chain_widen_zone(&next, entry->time_us);
+	next.sequence++;
 	entry_hash(chain->hash, next.sequence, op->body, op->body_size, next.hash);
 	bind_int(stmt, 1, (int64_t)next.sequence);
 	bind_int(stmt, 2, entry->time_us);
@@ -114,6 +139,8 @@ static enum status apply_entry(
 	bind_blob(stmt, 11, op->body, op->body_size);
 	bind_blob(stmt, 12, next.hash, sizeof next.hash);
 	enum status status = run(writer, INSERT_ENTRY, err);
+	if (!status && next.sequence % JOURNAL_ZONE == 0)
+		status = end_zone(writer, &next, err);
 	if (status)
 		return status;
 	*chain = next;
@@ -297,16 +324,20 @@ enum status writer_apply(
 	return STATUS_OK;
 }
 
-enum status writer_forget_flows(struct writer *writer, int64_t before_us, struct error *err)
+enum status writer_forget_flows(
+	struct writer *writer, int64_t before_us, int limit, bool *ret_more, struct error *err)
 {
 	bind_int(writer->prepared[FORGET_FLOWS], 1, before_us);
-	return run(writer, FORGET_FLOWS, err);
+	bind_int(writer->prepared[FORGET_FLOWS], 2, limit);
+	enum status status = run(writer, FORGET_FLOWS, err);
+	if (!status)
+		*ret_more = db_changes(writer->db) == limit;
+	return status;
 }
 
-enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err)
+static enum status load_head(struct sqlite3 *db, struct chain *chain, struct error *err)
 {
 	struct sqlite3_stmt *stmt = NULL;
-	struct chain chain = {0};
 	enum status status = db_prepare(db,
 		"SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1", &stmt, err);
 	if (status)
@@ -314,17 +345,42 @@ enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error
 	if (stmt_row(db, stmt, "journal", &status, err)) {
 		size_t size;
 		const uint8_t *hash = column_blob(stmt, 1, &size);
-		chain.sequence = (uint64_t)column_int(stmt, 0);
-		if (size == sizeof chain.hash)
-			memcpy(chain.hash, hash, size);
+		chain->sequence = (uint64_t)column_int(stmt, 0);
+		if (size == sizeof chain->hash)
+			memcpy(chain->hash, hash, size);
 		else
 			status = error_set(err, STATUS_DATA_LOSS,
-				"journal: entry %llu has no proper hash: run `postern audit "
-				"verify` on a copy",
-				(unsigned long long)chain.sequence);
+				"journal: entry %llu has no proper hash: somebody changed the "
+				"database: restore a backup",
+				(unsigned long long)chain->sequence);
 	}
 	db_finalize(stmt);
-	if (status == STATUS_OK)
+	return status;
+}
+
+static enum status load_zone(struct sqlite3 *db, struct chain *chain, struct error *err)
+{
+	struct sqlite3_stmt *stmt = NULL;
+	enum status status = db_prepare(db,
+		"SELECT min(time_us), max(time_us) FROM journal WHERE sequence > ?1", &stmt, err);
+	if (status)
+		return status;
+	bind_int(stmt, 1, (int64_t)(chain->sequence - chain->sequence % JOURNAL_ZONE));
+	if (stmt_row(db, stmt, "journal", &status, err)) {
+		chain->zone_min_us = column_int(stmt, 0);
+		chain->zone_max_us = column_int(stmt, 1);
+	}
+	db_finalize(stmt);
+	return status;
+}
+
+enum status chain_load(struct sqlite3 *db, struct chain *ret_chain, struct error *err)
+{
+	struct chain chain = {0};
+	enum status status = load_head(db, &chain, err);
+	if (!status)
+		status = load_zone(db, &chain, err);
+	if (!status)
 		*ret_chain = chain;
 	return status;
 }

@@ -1,281 +1,272 @@
-/* The store: what is committed is there, what fails is not, and the chain shows every change (I1,
- * I9). */
-#include <criterion/criterion.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+/* The store: atomic commits in order, entries before completions, reads beside them, and refusals
+ * at its door. */
+#include "tests/unit/server/store_fixture.h"
 
-#include "common/clock.h"
-#include "common/loop.h"
-#include "server/store/record.h"
-#include "server/store/sqlite.h"
-#include "server/store/store.h"
+#include <fcntl.h>
+#include <sys/stat.h>
 
-static struct loop *loop;
-static struct store *store;
-static char folder[64], path[96];
+#include "server/store/migration.h"
 
-static void open_store(void)
-{
-	struct error err = {0};
-	cr_assert_eq(store_open(path, loop, &store, &err), STATUS_OK, "%s", err.text);
-}
+/* ---- commits ---- */
 
-static void setup(void)
-{
-	struct error err = {0};
-	snprintf(folder, sizeof folder, "/tmp/postern-store-XXXXXX");
-	cr_assert_not_null(mkdtemp(folder));
-	snprintf(path, sizeof path, "%s/postern.db", folder);
-	cr_assert_eq(loop_new(&loop, &err), STATUS_OK);
-	cr_assert_eq(store_create(path, &err), STATUS_OK, "%s", err.text);
-	open_store();
-}
-
-static void teardown(void)
-{
-	static const char *const names[] = {
-		"postern.db", "postern.db-wal", "postern.db-shm", "postern.db.lock"};
-	char file[128];
-	store_close(store);
-	loop_free(loop);
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		snprintf(file, sizeof file, "%s/%s", folder, names[i]);
-		unlink(file);
-	}
-	cr_expect_eq(rmdir(folder), 0, "nothing is left behind");
-}
-
-TestSuite(store, .init = setup, .fini = teardown, .timeout = 60);
-
-struct outcome {
-	bool done;
-	uint64_t first;
-	struct error err;
+struct order {
+	unsigned entries, done;
+	uint64_t last;
+	bool in_order, entries_first;
 };
 
-static void on_done(void *arg, uint64_t first, const struct error *err)
+static void saw_entries(void *arg, const struct entry *entries, size_t count)
 {
-	struct outcome *outcome = arg;
-	*outcome = (struct outcome){true, first, *err};
+	struct order *order = arg;
+	for (size_t i = 0; i < count; i++) {
+		order->in_order &= entries[i].sequence == order->last + 1;
+		order->last = entries[i].sequence;
+		order->entries++;
+	}
 }
 
-static struct entry make_entry(unsigned i)
+static void saw_done(void *arg, uint64_t first_sequence, const struct error *err)
 {
-	struct entry entry = {
-		.time_us = 1000000 + i, .kind = ENTRY_GRANTED, .transport = 6, .notify = i % 2};
-	snprintf(entry.gateway, sizeof entry.gateway, "gw%u", i % 3);
-	snprintf(entry.filter, sizeof entry.filter, "ftp");
-	entry.grant.bytes[15] = (uint8_t)(i + 1);
-	cr_assert(addr_parse(i % 2 ? "fd77:1::2" : "10.77.1.2", &entry.client));
-	return entry;
+	struct order *order = arg;
+	order->done++;
+	order->in_order &=
+		err->status == STATUS_OK && first_sequence == 2 * (uint64_t)order->done - 1;
+	order->entries_first &= order->entries >= 2 * order->done;
 }
 
-static struct outcome submit(unsigned first, unsigned count)
+/* I1: a completion means that it is on disk, and a subscriber has seen the entry before anybody
+ * acts on it. */
+Test(store, transactions_commit_in_order_of_submission)
 {
-	struct outcome outcome = {0};
-	struct store_txn *txn = store_txn_new(store);
-	cr_assert_not_null(txn);
-	for (unsigned i = first; i < first + count; i++) {
-		struct entry entry = make_entry(i);
+	struct fixture fixture;
+	struct order order = {.in_order = true, .entries_first = true};
+	fixture_begin(&fixture);
+	store_on_committed(fixture.store, saw_entries, &order);
+	for (unsigned i = 0; i < 3000; i++) {
+		struct store_txn *txn = store_txn_new(fixture.store);
+		struct entry entry = fixture_entry(ENTRY_GRANTED);
+		cr_assert_not_null(txn);
+		entry.count = i;
 		store_txn_entry(txn, &entry);
+		entry.kind = ENTRY_INSTALLED;
+		store_txn_entry(txn, &entry);
+		store_submit(fixture.store, txn, saw_done, &order);
 	}
-	store_submit(store, txn, on_done, &outcome);
-	while (!outcome.done)
-		loop_step(loop, 1000);
-	return outcome;
+	fixture_wait(&fixture, &order.done, 3000);
+	cr_expect(order.in_order);
+	cr_expect(order.entries_first);
+	cr_expect_eq(order.entries, 6000);
+	cr_expect_eq(store_head(fixture.store), 6000);
+	struct store_stats stats;
+	store_stats(fixture.store, &stats);
+	cr_expect_eq(stats.transactions, 3000);
+	cr_expect_eq(stats.entries, 6000);
+	cr_expect_lt(stats.commits, 1000, "%llu commits for 3000 transactions: no group commit",
+		(unsigned long long)stats.commits);
+	cr_expect_eq(stats.backlog, 0);
+	struct store_verification result = fixture_verify(&fixture, 0, NULL);
+	cr_expect(result.intact, "%s", result.fault);
+	cr_expect_eq(result.entries, 6000);
+	fixture_end(&fixture);
 }
 
-struct read {
-	bool done, at_end;
-	size_t count;
-	uint64_t next_after, first, last;
-	struct error err;
-};
-
-static void on_page(void *arg, const struct entry *entries, size_t count, uint64_t next_after,
-	bool at_end, const struct error *err)
+/* A transaction that fails takes no other along, has no sequence, and leaves no gap. */
+Test(store, a_bad_transaction_fails_alone)
 {
-	struct read *read = arg;
-	*read = (struct read){true, at_end, count, next_after, count ? entries[0].sequence : 0,
-		count ? entries[count - 1].sequence : 0, *err};
-}
-
-static struct read read_page_of(const struct store_query *query)
-{
-	struct read read = {0};
-	store_read(store, query, on_page, &read);
-	while (!read.done)
-		loop_step(loop, 1000);
-	return read;
-}
-
-static struct store_verification verification;
-static bool verified;
-
-static void on_verified(void *arg, const struct store_verification *result, const struct error *err)
-{
-	(void)arg;
-	cr_assert_eq(err->status, STATUS_OK, "%s", err->text);
-	verification = *result;
-	verified = true;
-}
-
-static void verify(uint64_t known, const uint8_t *hash)
-{
-	verified = false;
-	store_verify(store, known, hash, on_verified, NULL);
-	while (!verified)
-		loop_step(loop, 1000);
-}
-
-Test(store, sequences_are_contiguous)
-{
-	struct outcome a = submit(0, 3), b = submit(3, 2);
-	cr_expect_eq(a.first, 1);
-	cr_expect_eq(b.first, 4);
-	cr_expect_eq(store_head(store), 5);
-}
-
-Test(store, pages_and_filters)
-{
-	submit(0, 30);
-	struct store_query query = {.limit = 10};
-	struct read read = read_page_of(&query);
-	cr_expect_eq(read.count, 10);
-	cr_expect_eq(read.next_after, 10);
-	cr_expect_not(read.at_end);
-	snprintf(query.gateway, sizeof query.gateway, "gw1");
-	query.limit = 100;
-	read = read_page_of(&query);
-	cr_expect_eq(read.count, 10);
-	cr_expect(read.at_end);
-	query = (struct store_query){.notify_only = true, .limit = 100};
-	cr_expect_eq(read_page_of(&query).count, 15);
-	query = (struct store_query){.since_us = 1000025, .limit = 100};
-	read = read_page_of(&query);
-	cr_expect_eq(read.count, 5);
-	cr_expect_eq(read.first, 26);
-	query = (struct store_query){.client = "fd77:1::2", .limit = 100};
-	cr_expect_eq(read_page_of(&query).count, 15);
-}
-
-Test(store, a_failing_transaction_takes_no_other_along_and_leaves_no_gap)
-{
-	struct outcome good = {0}, bad = {0}, last = {0};
-	struct protocol_record protocol = {.guid = {{7}}, .name = "ftp", .transport = 6};
-	struct store_txn *txns[3] = {
-		store_txn_new(store), store_txn_new(store), store_txn_new(store)};
-	for (unsigned i = 0; i < 3; i++) {
-		struct entry entry = make_entry(i);
-		store_txn_entry(txns[i], &entry);
-	}
-	store_txn_put_protocol(txns[0], &protocol);
-	store_txn_put_protocol(txns[1], &protocol); /* the same again: refused */
-	store_submit(store, txns[0], on_done, &good);
-	store_submit(store, txns[1], on_done, &bad);
-	store_submit(store, txns[2], on_done, &last);
-	while (!last.done)
-		loop_step(loop, 1000);
-	cr_expect_eq(good.err.status, STATUS_OK, "%s", good.err.text);
-	cr_expect_eq(bad.err.status, STATUS_ALREADY_EXISTS, "%s", bad.err.text);
-	cr_expect_eq(last.err.status, STATUS_OK);
-	cr_expect_eq(store_head(store), 2);
-	verify(0, NULL);
-	cr_expect(verification.intact, "%s", verification.fault);
-}
-
-Test(store, the_chain_goes_on_after_a_restart)
-{
-	submit(0, 5);
-	store_close(store);
-	open_store();
-	cr_expect_eq(submit(5, 1).first, 6);
-	verify(0, NULL);
-	cr_expect(verification.intact, "%s", verification.fault);
-	cr_expect_eq(verification.entries, 6);
-}
-
-static void tamper(const char *sql)
-{
-	struct sqlite3 *db = NULL;
-	struct error err = {0};
-	store_close(store);
-	store = NULL;
-	cr_assert_eq(db_open(path, DB_WRITE, &db, &err), STATUS_OK, "%s", err.text);
-	cr_assert_eq(db_exec(db, sql, &err), STATUS_OK, "%s", err.text);
-	db_close(db);
-	open_store();
-}
-
-static const struct {
-	const char *sql;
-	uint64_t bad;
-	const char *fault;
-} tamperings[] = {
-	{"UPDATE journal SET body = x'0801' WHERE sequence = 4", 4, "changed"},
-	{"UPDATE journal SET client = '10.0.0.1' WHERE sequence = 3", 3, "changed: column client"},
-	{"UPDATE journal SET time_us = 5 WHERE sequence = 2", 2, "changed: column time_us"},
-	{"UPDATE journal SET notify = 1 - notify WHERE sequence = 5", 5, "changed: column notify"},
-	{"DELETE FROM journal WHERE sequence = 3", 3, "missing"},
-	{"UPDATE journal SET sequence = 100 WHERE sequence = 3; UPDATE journal SET sequence = 3 "
-	 "WHERE sequence = 4; "
-	 "UPDATE journal SET sequence = 4 WHERE sequence = 100",
-		3, "changed"},
-	{"UPDATE journal SET hash = zeroblob(32) WHERE sequence = 5", 5, "changed"},
-};
-
-Test(store, every_change_is_found_and_named)
-{
-	for (size_t i = 0; i < sizeof tamperings / sizeof *tamperings; i++) {
-		if (i > 0) {
-			teardown();
-			setup();
+	struct fixture fixture;
+	struct answer answers[9] = {0};
+	struct rule_record rule = {.name = "twice", .type = 1};
+	fixture_begin(&fixture);
+	for (int i = 0; i < 9; i++) {
+		struct store_txn *txn = store_txn_new(fixture.store);
+		struct entry entry = fixture_entry(ENTRY_RULE_ADDED);
+		if (i % 3 != 0) {
+			snprintf(rule.name, sizeof rule.name, "rule %d", i);
+			store_txn_put_rule(txn, &rule);
+		} else {
+			snprintf(rule.name, sizeof rule.name, "twice");
+			store_txn_entry(txn, &entry);
+			store_txn_put_rule(txn, &rule);
 		}
-		submit(0, 6);
-		tamper(tamperings[i].sql);
-		verify(0, NULL);
-		cr_expect_not(verification.intact, "%s", tamperings[i].sql);
-		cr_expect_eq(verification.bad_sequence, tamperings[i].bad, "%s: %llu",
-			tamperings[i].sql, (unsigned long long)verification.bad_sequence);
-		cr_expect_eq(strncmp(verification.fault, tamperings[i].fault,
-				     strlen(tamperings[i].fault)),
-			0, "%s", verification.fault);
+		store_txn_entry(txn, &entry);
+		store_submit(fixture.store, txn, fixture_answered, &answers[i]);
 	}
+	for (int i = 0; i < 9; i++)
+		fixture_wait(&fixture, &answers[i].calls, 1);
+	cr_expect_eq(answers[0].err.status, STATUS_OK);
+	cr_expect_eq(answers[3].err.status, STATUS_ALREADY_EXISTS);
+	cr_expect_eq(answers[6].err.status, STATUS_ALREADY_EXISTS);
+	uint64_t expected[] = {1, 3, 4, 0, 5, 6, 0, 7, 8};
+	for (int i = 0; i < 9; i++)
+		if (expected[i])
+			cr_expect_eq(answers[i].first_sequence, expected[i], "%d: %llu", i,
+				(unsigned long long)answers[i].first_sequence);
+	cr_expect_eq(store_head(fixture.store), 8);
+	cr_expect_eq(fixture_number(&fixture, "SELECT count(*) FROM rules"), 8);
+	cr_expect(fixture_verify(&fixture, 0, NULL).intact);
+	fixture_end(&fixture);
 }
 
-Test(store, a_cut_tail_is_found_with_a_known_head)
+Test(store, a_reference_to_no_gateway_is_refused)
 {
-	uint8_t hash[32];
-	submit(0, 6);
-	verify(0, NULL);
-	memcpy(hash, verification.head_hash, sizeof hash);
-	tamper("DELETE FROM journal WHERE sequence = 6");
-	verify(0, NULL);
-	cr_expect(verification.intact, "the chain alone cannot tell");
-	verify(6, hash);
-	cr_expect_not(verification.intact);
-	cr_expect_eq(verification.bad_sequence, 6);
+	struct fixture fixture;
+	struct answer answer;
+	struct grant_record grant = {.id = id_new(), .gateway = "nowhere", .state = 1};
+	fixture_begin(&fixture);
+	struct store_txn *txn = store_txn_new(fixture.store);
+	store_txn_put_grant(txn, &grant);
+	cr_expect_eq(fixture_commit(&fixture, txn, &answer), STATUS_FAILED_PRECONDITION);
+	cr_expect_not_null(strstr(answer.err.text, "gateway"), "%s", answer.err.text);
+	fixture_end(&fixture);
+}
+
+Test(store, what_cannot_be_encoded_fails_its_transaction_only)
+{
+	struct fixture fixture;
+	static uint8_t context[ENTRY_CONTEXT_MAX + 1];
+	struct entry entry = fixture_entry(ENTRY_GRANTED);
+	fixture_begin(&fixture);
+	entry.context = context;
+	entry.context_size = sizeof context;
+	cr_expect_eq(fixture_commit_entry(&fixture, &entry, NULL), STATUS_INVALID_ARGUMENT);
+	entry.context_size = ENTRY_CONTEXT_MAX;
+	struct answer answer;
+	cr_expect_eq(fixture_commit_entry(&fixture, &entry, &answer), STATUS_OK);
+	cr_expect_eq(answer.first_sequence, 1);
+	fixture_end(&fixture);
+}
+
+Test(store, close_commits_what_was_submitted_and_answers_everything)
+{
+	struct fixture fixture;
+	struct answer answer = {0};
+	struct verified verified = {0};
+	struct entry entry = fixture_entry(ENTRY_SERVER_STOPPED);
+	fixture_begin(&fixture);
+	for (int i = 0; i < 100; i++) {
+		struct store_txn *txn =
+			i % 2 ? store_txn_new_fact(fixture.store) : store_txn_new(fixture.store);
+		store_txn_entry(txn, &entry);
+		store_submit(fixture.store, txn, fixture_answered, &answer);
+		store_verify(fixture.store, 0, NULL, fixture_verified, &verified);
+	}
+	fixture_close(&fixture);
+	cr_expect_eq(answer.calls, 100);
+	cr_expect_eq(verified.calls, 100);
+	cr_expect_eq(answer.err.status, STATUS_OK);
+	cr_expect_eq(fixture_number(&fixture, "SELECT count(*) FROM journal"), 100);
+	fixture_open(&fixture);
+	cr_expect_eq(store_head(fixture.store), 100);
+	fixture_end(&fixture);
+}
+
+struct late {
+	struct fixture *fixture;
+	struct answer answer;
+};
+
+static void submit_late(void *arg, uint64_t first_sequence, const struct error *err)
+{
+	struct late *late = arg;
+	struct entry entry = fixture_entry(ENTRY_SERVER_STOPPED);
+	struct store_txn *txn = store_txn_new_fact(late->fixture->store);
+	(void)first_sequence;
+	(void)err;
+	store_txn_entry(txn, &entry);
+	store_submit(late->fixture->store, txn, fixture_answered, &late->answer);
+}
+
+Test(store, what_a_completion_submits_while_closing_is_refused)
+{
+	struct fixture fixture;
+	struct late late = {.fixture = &fixture};
+	fixture_begin(&fixture);
+	store_submit(fixture.store, store_txn_new(fixture.store), submit_late, &late);
+	store_close(fixture.store);
+	fixture.store = NULL;
+	cr_expect_eq(late.answer.calls, 1);
+	cr_expect_eq(late.answer.err.status, STATUS_UNAVAILABLE);
+	fixture_end(&fixture);
+}
+
+/* ---- doors of the store ---- */
+
+Test(store, create_refuses_an_existing_file)
+{
+	struct fixture fixture;
+	struct error err;
+	struct stat st;
+	fixture_begin(&fixture);
+	cr_expect_eq(store_create(fixture.path, &err), STATUS_ALREADY_EXISTS);
+	cr_assert_eq(stat(fixture.path, &st), 0);
+	cr_expect_eq(st.st_mode & 0777, 0600);
+	fixture_end(&fixture);
 }
 
 Test(store, a_second_server_is_refused)
 {
+	struct fixture fixture;
 	struct store *second = NULL;
-	struct error err = {0};
-	cr_expect_eq(store_open(path, loop, &second, &err), STATUS_FAILED_PRECONDITION);
+	struct error err;
+	fixture_begin(&fixture);
+	cr_expect_eq(
+		store_open(fixture.path, fixture.loop, &second, &err), STATUS_FAILED_PRECONDITION);
 	cr_expect_not_null(strstr(err.text, "another posternd"), "%s", err.text);
+	cr_expect_null(second);
+	struct entry entry = fixture_entry(ENTRY_SERVER_STARTED);
+	cr_expect_eq(fixture_commit_entry(&fixture, &entry, NULL), STATUS_OK);
+	fixture_end(&fixture);
 }
 
-Test(store, a_newer_schema_is_refused)
+Test(store, a_newer_schema_is_refused_and_both_numbers_named)
 {
-	struct error err = {0};
-	struct sqlite3 *db = NULL;
-	store_close(store);
-	store = NULL;
-	cr_assert_eq(db_open(path, DB_WRITE, &db, &err), STATUS_OK);
-	cr_assert_eq(db_exec(db, "PRAGMA user_version = 999", &err), STATUS_OK);
-	db_close(db);
-	cr_expect_eq(store_open(path, loop, &store, &err), STATUS_FAILED_PRECONDITION);
-	cr_expect_not_null(strstr(err.text, "999"), "%s", err.text);
+	struct fixture fixture;
+	struct error err;
+	char numbers[2][16];
+	fixture_begin(&fixture);
+	fixture_close(&fixture);
+	fixture_tamper(&fixture, "PRAGMA user_version = 4711");
+	cr_expect_eq(store_open(fixture.path, fixture.loop, &fixture.store, &err),
+		STATUS_FAILED_PRECONDITION);
+	snprintf(numbers[0], sizeof numbers[0], "%d", 4711);
+	snprintf(numbers[1], sizeof numbers[1], "knows %u", migration_count);
+	cr_expect_not_null(strstr(err.text, numbers[0]), "%s", err.text);
+	cr_expect_not_null(strstr(err.text, numbers[1]), "%s", err.text);
+	fixture_end(&fixture);
+}
+
+Test(store, what_is_no_database_of_ours_is_refused_and_left_alone)
+{
+	struct fixture fixture;
+	struct error err;
+	fixture_begin(&fixture);
+	fixture_close(&fixture);
+	fixture_tamper(&fixture, "PRAGMA application_id = 0; PRAGMA user_version = 0");
+	cr_expect_eq(store_open(fixture.path, fixture.loop, &fixture.store, &err),
+		STATUS_FAILED_PRECONDITION, "%s", err.text);
+	unlink(fixture.path);
+	cr_expect_eq(
+		store_open(fixture.path, fixture.loop, &fixture.store, &err), STATUS_NOT_FOUND);
+	cr_expect_not_null(strstr(err.text, "posternd init"), "%s", err.text);
+	cr_expect_neq(access(fixture.path, F_OK), 0, "open must not make one");
+	int fd = open(fixture.path, O_CREAT | O_WRONLY, 0600);
+	for (int i = 0; i < 300; i++)
+		cr_assert_eq(write(fd, "this is a text file\n", 20), 20);
+	close(fd);
+	cr_expect_eq(store_open(fixture.path, fixture.loop, &fixture.store, &err), STATUS_DATA_LOSS,
+		"%s", err.text);
+	fixture_end(&fixture);
+}
+
+Test(store, a_fresh_database_has_the_default_rules)
+{
+	struct fixture fixture;
+	fixture_begin(&fixture);
+	cr_expect_eq(fixture_number(&fixture, "SELECT count(*) FROM rules"), 1);
+	cr_expect_eq(
+		fixture_number(&fixture,
+			"SELECT count(*) FROM rules WHERE type = 2 AND deny = 0 AND protocol = ''"),
+		1);
+	cr_expect_eq(fixture_number(&fixture, "PRAGMA user_version"), migration_count);
+	fixture_end(&fixture);
 }
