@@ -100,6 +100,9 @@ enum status core_request(struct core *core, const struct grant_ask *ask, waiter_
  * stays open. */
 void core_waiter_cancel(struct waiter *waiter, bool deadline_passed);
 struct grant *core_find_grant(const struct core *core, const struct id *id);
+/* By the request that asked for it; of this filter only. */
+struct grant *core_find_request(
+	const struct core *core, const char *filter, const struct id *request_id);
 /* Closes the door now; `done` when the end is on disk. */
 enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason,
 	const char *actor, waiter_cb done, void *arg, struct error *err);

@@ -570,12 +570,13 @@ static enum status complete(struct core *core, const struct grant_ask *ask,
 	return grant_complete(record, &limits, err);
 }
 
-static struct grant *find_request(const struct core *core, const struct grant_record *record)
+struct grant *core_find_request(
+	const struct core *core, const char *filter, const struct id *request_id)
 {
-	struct table_node *node = table_find(
-		&core->requests, record->request_id.bytes, sizeof record->request_id.bytes);
+	struct table_node *node =
+		table_find(&core->requests, request_id->bytes, sizeof request_id->bytes);
 	struct grant *grant = node ? TABLE_OWNER(node, struct grant, by_request) : NULL;
-	return grant && strcmp(grant->record.filter, record->filter) == 0 ? grant : NULL;
+	return grant && strcmp(grant->record.filter, filter) == 0 ? grant : NULL;
 }
 
 static enum status join_request(struct grant *grant, const struct grant_record *record,
@@ -632,7 +633,9 @@ enum status core_request(struct core *core, const struct grant_ask *ask, waiter_
 	enum status status = complete(core, ask, &record, &session, &gateway, &protocol, err);
 	if (status)
 		return status;
-	grant = id_is_zero(&record.request_id) ? NULL : find_request(core, &record);
+	grant = id_is_zero(&record.request_id)
+		? NULL
+		: core_find_request(core, record.filter, &record.request_id);
 	if (grant)
 		return join_request(grant, &record, ask->until_decided, done, arg, ret_waiter, err);
 	struct grant_ask scoped = *ask;

@@ -222,6 +222,22 @@ static void on_cancelled(void *arg, const struct grant *grant, const struct erro
 	free(pending);
 }
 
+/* The grant of a request whose answer the caller never got: it knows only the request's id. */
+static struct grant *asked_for(
+	struct services *services, struct rpc_call *call, const char *text, struct error *err)
+{
+	struct id request_id;
+	struct grant *grant = NULL;
+	if (!id_parse(text, &request_id)) {
+		error_field(err, "request_id", "request_id: \"%.60s\" is not a UUID", text);
+		return NULL;
+	}
+	grant = core_find_request(services->core, rpc_call_principal(call)->name, &request_id);
+	if (!grant)
+		error_set(err, STATUS_NOT_FOUND, "no live grant of yours has this request id");
+	return grant;
+}
+
 static void handle_cancel(Postern__V1__Grants_Service *service,
 	const Postern__V1__GrantCancelRequest *input, Postern__V1__GrantReply_Closure closure,
 	void *data)
@@ -229,13 +245,17 @@ static void handle_cancel(Postern__V1__Grants_Service *service,
 	struct services *services = SERVICES_OF(service, grants);
 	struct rpc_call *call = data;
 	struct error err = {0};
+	struct grant *grant = NULL;
 	struct id id;
 	(void)closure;
-	if (parse_id(input->id, &id, &err)) {
+	if (input->id[0] == '\0' && input->request_id[0] != '\0')
+		grant = asked_for(services, call, input->request_id, &err);
+	else if (!parse_id(input->id, &id, &err))
+		grant = core_find_grant(services->core, &id);
+	if (err.status) {
 		rpc_fail(call, &err);
 		return;
 	}
-	struct grant *grant = core_find_grant(services->core, &id);
 	if (!grant || !may_see(call, &grant->record)) {
 		look_up(services, call, &id, true);
 		return;
