@@ -119,6 +119,10 @@ void grant_end(struct grant *grant, enum end_reason reason, const char *actor, c
  * shells. */
 void grant_load(struct core *core, const struct grant_record *record);
 void grants_fini(struct core *core);
+/* key.c: into the queue of its key (and armed if it is the first), out of it (and the next one
+ * armed). */
+void grant_enqueue(struct grant *grant);
+void grant_dequeue(struct grant *grant);
 bool grant_has_key(const struct grant *grant, const void *key, size_t size);
 void grant_fill_entry(const struct grant *grant, enum entry_kind kind, struct entry *ret_entry);
 

@@ -19,28 +19,6 @@
 		  expired */
 #define SHELL_US 30000000 /* how long an ended grant can still be named by a late report */
 
-struct grant_key {
-	struct addr client;
-	struct endpoint remote;
-	uint8_t transport;
-};
-
-static void key_of(const struct grant_record *record, struct grant_key *ret_key)
-{
-	memset(ret_key, 0, sizeof *ret_key); /* padding is part of the key's bytes */
-	ret_key->client = record->client;
-	ret_key->remote.addr = record->remote.addr;
-	ret_key->remote.port = record->remote.port;
-	ret_key->transport = record->transport;
-}
-
-bool grant_has_key(const struct grant *grant, const void *key, size_t size)
-{
-	struct grant_key own;
-	key_of(&grant->record, &own);
-	return size == sizeof own && memcmp(&own, key, size) == 0;
-}
-
 /* ---- waiters ---- */
 
 static struct waiter *waiter_add(struct grant *grant, bool until_decided, waiter_cb done, void *arg)
@@ -204,62 +182,6 @@ static void make_dead(struct grant *grant)
 	session_remove_grant(grant);
 }
 
-/* ---- the queue of a key ---- */
-
-static struct grant *key_head(struct gateway *gateway, const struct grant_record *record)
-{
-	struct grant_key key;
-	key_of(record, &key);
-	struct table_node *node = table_find(&gateway->keys, &key, sizeof key);
-	return node ? TABLE_OWNER(node, struct grant, by_key) : NULL;
-}
-
-static bool key_insert(struct grant *grant)
-{
-	struct grant_key key;
-	key_of(&grant->record, &key);
-	grant->key_first = table_insert(&grant->gateway->keys, &grant->by_key, &key, sizeof key);
-	return grant->key_first;
-}
-
-static void enqueue(struct grant *grant)
-{
-	struct grant *head = key_head(grant->gateway, &grant->record);
-	if (!head) {
-		if (key_insert(grant))
-			gateway_arm(grant);
-		else
-			grant_end(grant, END_GATEWAY_REFUSED, "", "the server is out of memory");
-		return;
-	}
-	while (head->key_next)
-		head = head->key_next;
-	head->key_next = grant;
-}
-
-static void dequeue(struct grant *grant)
-{
-	struct grant *next = grant->key_next;
-	grant->key_next = NULL;
-	if (!grant->key_first) {
-		struct grant *head =
-			grant->gateway ? key_head(grant->gateway, &grant->record) : NULL;
-		for (; head; head = head->key_next)
-			if (head->key_next == grant)
-				head->key_next = next;
-		return;
-	}
-	table_remove(&grant->gateway->keys, &grant->by_key);
-	grant->key_first = false;
-	gateway_disarm(grant);
-	if (!next)
-		return;
-	if (key_insert(next))
-		gateway_arm(next);
-	else
-		grant_end(next, END_GATEWAY_REFUSED, "", "the server is out of memory");
-}
-
 /* ---- journal ---- */
 
 void grant_fill_entry(const struct grant *grant, enum entry_kind kind, struct entry *ret_entry)
@@ -318,7 +240,7 @@ static void end_in_memory(struct grant *grant, enum end_reason reason)
 	grant->ended = true;
 	make_dead(grant);
 	if (grant->committed)
-		dequeue(grant);
+		grant_dequeue(grant);
 }
 
 static void add_end(
@@ -474,7 +396,7 @@ static void granted_committed(void *arg, uint64_t sequence, const struct error *
 		return;
 	}
 	answer(grant, false, err);
-	enqueue(grant);
+	grant_enqueue(grant);
 }
 
 static void denied_committed(void *arg, uint64_t sequence, const struct error *err)
@@ -779,7 +701,7 @@ void grant_load(struct core *core, const struct grant_record *record)
 	}
 	grant->session = id_is_zero(&record->session) ? NULL : session_find(core, &record->session);
 	make_live(grant);
-	enqueue(grant);
+	grant_enqueue(grant);
 }
 
 static void free_grant(struct table_node *node, void *arg)
