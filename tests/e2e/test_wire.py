@@ -21,6 +21,8 @@ for i in range(peers):
         if url.startswith("/"):
             s = socket.socket(socket.AF_UNIX)
             s.connect(url)
+        elif url == "tcp":
+            s = socket.create_connection(("127.0.0.1", 7412), timeout=10)
         else:
             s = socket.create_connection(("10.77.0.1", 7411), timeout=10)
             kind = i % 8
@@ -94,7 +96,7 @@ def python_speaks_it(lab):
 
 
 def thousands_of_bad_peers_leave_nothing(lab):
-    for target, peers in (("tls", 1000), (f"{lab.folder}/policy/posternd.sock", 3000)):
+    for target, peers in (("tls", 1000), ("tcp", 3000), (f"{lab.folder}/policy/posternd.sock", 3000)):
         host = "inspector" if target == "tls" else "policy"
         # A first round fills caches and pools; the second must not grow anything.
         lab.run(host, "python3", "-c", CHURN, target, f"{lab.folder}/policy/ca.pem", str(peers // 2), timeout=120)

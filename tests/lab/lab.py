@@ -330,7 +330,7 @@ class Lab:
                 os.makedirs(f"{self.folder}/policy", mode=0o700)
                 run("mount", "-t", "tmpfs", "-o", f"size={self.policy_disk},mode=0700", "tmpfs", f"{self.folder}/policy")
             self.run("policy", "posternd", "init", f"{self.folder}/policy", "--listen", f"ipc://{self.folder}/policy/posternd.sock",
-                     "--listen", "tls+tcp://10.77.0.1:7411", "--listen", "tls+tcp://[fd77::1]:7411", "--name", "10.77.0.1", "--name",
+                     "--listen", "tls+tcp://10.77.0.1:7411", "--listen", "tls+tcp://[fd77::1]:7411", "--listen", "tcp://127.0.0.1:7412", "--name", "10.77.0.1", "--name",
                      "fd77::1", "--name", "policy")
             self.start("policy", "posternd")
             self.run("policy", "postern", "protocol", "register", "ftp", "--transport", "tcp", "--port", "21")
