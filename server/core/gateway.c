@@ -197,8 +197,9 @@ void gateway_flush(struct gateway *gateway)
 			    removed_count))
 			return;
 		gateway->removed_count -= removed_count;
-		memmove(gateway->removed, gateway->removed + removed_count,
-			gateway->removed_count * sizeof *gateway->removed);
+		if (gateway->removed_count)
+			memmove(gateway->removed, gateway->removed + removed_count,
+				gateway->removed_count * sizeof *gateway->removed);
 	}
 }
 
