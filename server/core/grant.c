@@ -163,7 +163,10 @@ static void make_live(struct grant *grant)
 		grant->filter->live_grants++;
 	if (grant->gateway)
 		grant->gateway->live_grants++;
-	if (grant->session && !(grant->record.flags & GRANT_ADDRESS_BASED))
+	/* An ADDRESS_BASED grant outlives its session, so it must not point to it. */
+	if (grant->record.flags & GRANT_ADDRESS_BASED)
+		grant->session = NULL;
+	if (grant->session)
 		session_add_grant(grant->session, grant);
 	loop_timer_set(
 		grant->core->loop, &grant->timer, grant->due_us + EXPIRY_GRACE_US, expired, grant);

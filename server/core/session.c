@@ -58,7 +58,7 @@ void session_remove_grant(struct grant *grant)
 	struct session *session = grant->session;
 	grant->session = NULL;
 	if (!session || (session->grants != grant && !grant->session_previous))
-		return; /* ADDRESS_BASED: never in the list */
+		return; /* ADDRESS_BASED, or not armed yet: not in the list */
 	if (grant->session_previous)
 		grant->session_previous->session_next = grant->session_next;
 	else
