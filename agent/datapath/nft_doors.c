@@ -259,9 +259,12 @@ enum status nft_apply(struct nft *nft, const struct door *add, size_t add_count,
 			: add_count < TRANSACTION_DOORS ? add_count
 							: TRANSACTION_DOORS;
 		status = apply_some(nft, add, adds, remove, removes, failures, &failure_count, err);
-		add += adds;
+		/* An empty list may be NULL, which nothing may be added to. */
+		if (adds)
+			add += adds;
 		add_count -= adds;
-		remove += removes;
+		if (removes)
+			remove += removes;
 		remove_count -= removes;
 	}
 	if (!status)
