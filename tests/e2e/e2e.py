@@ -125,6 +125,31 @@ class WireHere:
             raise OSError(ctypes.get_errno(), "setns")
 
 
+def sanitizer_findings(lab):
+    """What a sanitized program wrote into its log before it died, or about leaks when it ended."""
+    found = []
+    for program in lab.programs():
+        with open(program.log, encoding="utf-8", errors="replace") as f:
+            text = f.read()
+        at = min((text.find(mark) for mark in ("Sanitizer", "runtime error:") if mark in text), default=-1)
+        if at >= 0:
+            found.append(f"{program.host} {program.name}: {text[max(0, at - 100):at + 4000]}")
+    return found
+
+
+def left_behind(lab):
+    """Processes that still name the lab's folder, once it is down."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if f"{lab.folder}/".encode() in f.read():
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
 def main(tests, policy_disk=None):
     if os.geteuid() != 0:
         print("skipped: network namespaces need root")
@@ -155,7 +180,16 @@ def main(tests, policy_disk=None):
             child.kill()
             child.wait()
         folder = lab.folder
+        lab.end_programs()
+        for finding in sanitizer_findings(lab):
+            failed += 1
+            print(f"FAIL  {finding}", flush=True)
         lab.down()
+    try:
+        wait_until(lambda: not left_behind(lab), "every process of the lab has ended", 5)
+    except LabError as err:
+        print(f"FAIL  {err}: {left_behind(lab)}")
+        failed += 1
     mine = [n for n in run("ip", "netns", "list").stdout.split() if n.startswith(f"postern-{lab.name}-") and n not in before]
     if mine or os.path.exists(folder):
         print(f"FAIL  left behind: {mine} {folder}")

@@ -11,6 +11,7 @@ NOTIFY_SOCKET and is up when it says READY=1; it is ended by the pid that was st
 import argparse
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -295,7 +296,8 @@ class Lab:
         self.write(f"remote{n}.vsftpd.conf", "\n".join([
             "listen=NO", "listen_ipv6=YES", "background=NO", "anonymous_enable=YES", "local_enable=NO", "no_anon_password=YES",
             f"anon_root={files}", "pasv_min_port=40000", "pasv_max_port=40999", "pasv_enable=YES", "xferlog_enable=NO",
-            "seccomp_sandbox=NO", "max_per_ip=0", "max_clients=0", "secure_chroot_dir=/var/run/vsftpd/empty", ""]))
+            "seccomp_sandbox=NO", "isolate=NO", "isolate_network=NO",  # sessions stay where `down` finds them
+            "max_per_ip=0", "max_clients=0", "secure_chroot_dir=/var/run/vsftpd/empty", ""]))
         self.start(f"remote{n}", "vsftpd")
 
     def joined(self, gateway, deadline_s=DEADLINE_S):
@@ -362,13 +364,26 @@ class Lab:
             names = []
         return [self.program(host, name) for host, name in names]
 
-    def down(self):
+    def end_programs(self):
         for program in reversed(self.programs()):
             program.end()
+
+    def end_others(self, namespace):
+        """What outlives its daemon in a namespace of ours, like the sessions of vsftpd, would keep the network alive unseen."""
+        for pid in run("ip", "netns", "pids", namespace, check=False).stdout.split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def down(self):
+        self.end_programs()
         prefix = f"postern-{self.name}-"
         for line in run("ip", "netns", "list").stdout.splitlines():
             namespace = line.split()[0]
-            if namespace.startswith(prefix):
+            # Lab "a" must not take the hosts of a lab "a-b" along.
+            if namespace.startswith(prefix) and re.fullmatch(r"policy|inspector|(gw|client|remote)\d+", namespace[len(prefix):]):
+                self.end_others(namespace)
                 run("ip", "netns", "delete", namespace, check=False)
         if os.path.ismount(f"{self.folder}/policy"):
             run("umount", f"{self.folder}/policy", check=False)
