@@ -1,9 +1,11 @@
 #include "agent/config.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
 #define AT(member) offsetof(struct agent_config, member)
+#define PRIORITY_MOST 1000000
 
 static const char *const modes[] = {"enforce", "overlay", NULL};
 
@@ -18,23 +20,77 @@ const struct config_option agent_options[] = {
 		"name checked against the server's certificate, if not the host of the URL"},
 	{"mode", CONFIG_CHOICE, AT(mode), 0, 0, modes, "enforce", 0, NULL,
 		"enforce: our forward chain drops what nobody granted; overlay: we only mark, your "
-		"own rules accept `ct mark & BIT`"},
+		"own "
+		"rules accept `ct mark & BIT`"},
 	{"table", CONFIG_STRING, AT(table), 0, 0, NULL, "postern", 0, "name",
 		"name of our table, inet NAME"},
+	{"priority", CONFIG_STRING, AT(priority_text), 0, 0, NULL, "-10", 0, "number",
+		"priority of our chain in the forward hook; overlay mode needs one before your own "
+		"chain's"},
 	{"mark", CONFIG_NUMBER, AT(mark), 1, UINT32_MAX, NULL, "0x80000000", 0, "bit",
 		"conntrack mark bit of granted flows"},
 	{"mark_oneway", CONFIG_NUMBER, AT(mark_oneway), 1, UINT32_MAX, NULL, "0x40000000", 0, "bit",
 		"second bit, of send-only UDP flows"},
+	{"user", CONFIG_STRING, AT(user), 0, 0, NULL, NULL, 0, "name",
+		"become this user, keeping CAP_NET_ADMIN alone; default: stay who started it"},
 	{"max_reports", CONFIG_NUMBER, AT(max_reports), 1000, 10000000, NULL, "100000", 0,
 		"reports",
 		"kept while the server is away; beyond it they are dropped, counted, and made good "
-		"by an inventory"},
+		"by "
+		"an inventory"},
+	{"event_buffer", CONFIG_SIZE, AT(event_buffer), 256 * 1024, 1 << 30, NULL, "4m", 0, "bytes",
+		"of the socket of conntrack events"},
+	{"max_event_buffer", CONFIG_SIZE, AT(max_event_buffer), 256 * 1024, 1 << 30, NULL, "64m", 0,
+		"bytes", "how far it may grow when events are lost"},
 	{NULL, CONFIG_STRING, 0, 0, 0, NULL, NULL, 0, NULL, NULL},
 };
 
-static int is_one_bit(uint64_t value)
+static bool is_one_bit(uint64_t value)
 {
 	return (value & (value - 1)) == 0;
+}
+
+static enum status parse_priority(const char *text, int *ret_priority, struct error *err)
+{
+	uint64_t number;
+	bool negative = *text == '-';
+	enum status status = parse_number(text + negative, 0, PRIORITY_MOST, &number, err);
+	if (!status)
+		*ret_priority = negative ? -(int)number : (int)number;
+	return status;
+}
+
+static bool is_table_name(const char *name)
+{
+	size_t size = strlen(name);
+	return size > 0 && size <= 60 &&
+		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == size &&
+		strchr("0123456789-", name[0]) == NULL;
+}
+
+static enum status check(const char *path, struct agent_config *config, struct error *err)
+{
+	struct error cause;
+	if (!is_one_bit(config->mark) || !is_one_bit(config->mark_oneway) ||
+		config->mark == config->mark_oneway)
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: mark and mark_oneway: two different single bits are needed, like "
+			"0x80000000 and 0x40000000",
+			path);
+	if (!is_table_name(config->table))
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: table: \"%s\": use up to 60 of a-z 0-9 _ -, a letter first", path,
+			config->table);
+	if (parse_priority(config->priority_text, &config->priority, &cause))
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: priority: %s: use a number like -10", path, cause.text);
+	if (strncmp(config->server, "tls+tcp://", 10) == 0 && !config->ca_file)
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: ca_file is needed for a tls+tcp:// server: the server's ca.pem", path);
+	if (config->max_event_buffer < config->event_buffer)
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: max_event_buffer is smaller than event_buffer", path);
+	return STATUS_OK;
 }
 
 enum status agent_config_read(const char *path, struct agent_config *config, struct error *err)
@@ -42,20 +98,7 @@ enum status agent_config_read(const char *path, struct agent_config *config, str
 	enum status status = config_read(path, agent_options, config, err);
 	if (status)
 		return status;
-	if (!is_one_bit(config->mark) || !is_one_bit(config->mark_oneway) ||
-		config->mark == config->mark_oneway)
-		status = error_set(err, STATUS_INVALID_ARGUMENT,
-			"%s: mark and mark_oneway: two different single bits are needed, like "
-			"0x80000000",
-			path);
-	else if (strlen(config->table) > 60 ||
-		strspn(config->table, "abcdefghijklmnopqrstuvwxyz0123456789_-") !=
-			strlen(config->table))
-		status = error_set(err, STATUS_INVALID_ARGUMENT,
-			"%s: table: \"%s\": use up to 60 of a-z 0-9 _ -", path, config->table);
-	else if (strncmp(config->server, "tls+tcp://", 10) == 0 && !config->ca_file)
-		status = error_set(err, STATUS_INVALID_ARGUMENT,
-			"%s: ca_file is needed for a tls+tcp:// server: the server's ca.pem", path);
+	status = check(path, config, err);
 	if (status)
 		agent_config_fini(config);
 	return status;

@@ -11,8 +11,9 @@ enum agent_mode { AGENT_ENFORCE = 0, AGENT_OVERLAY = 1 };
 struct agent_config {
 	char *server, *token_file, *ca_file, *server_name;
 	int mode; /* enum agent_mode */
-	char *table;
-	uint64_t mark, mark_oneway, max_reports;
+	char *table, *user, *priority_text;
+	int priority; /* of priority_text */
+	uint64_t mark, mark_oneway, max_reports, event_buffer, max_event_buffer;
 };
 
 extern const struct config_option agent_options[];

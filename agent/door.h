@@ -23,7 +23,13 @@ struct door {
 
 struct held_door {
 	struct door door; /* uses: as it was added */
-	uint64_t counter; /* flows it has admitted */
+	uint64_t counter; /* flows it has admitted since */
+};
+
+/* A door that could not be opened, and why; for the server. */
+struct door_failure {
+	struct id grant;
+	char cause[128];
 };
 
 #endif

@@ -1,45 +1,103 @@
-/* The link to the server: Join, inventory, Sync, and reports until the server has them on disk.
+/* Design.
  *
- *   READY -> Join -> (last_report: forget what is on disk) -> inventory queued -> reports flow ->
- * INVENTORY_END acknowledged -> Sync
+ *   OFF --ready--> JOINING --reply--> TELLING --inventory on disk--> SNAPSHOT --its end--> LIVE
+ *    ^                |                  |                              |                   |
+ *    +--lost----------+------------------+------------------------------+-------------------+
+ *   JOINING <--after a pause-- WAITING <--a call or the stream failed, the connection stands--+
  *
- * Sync waits for the inventory, so that the snapshot's numbers include it. Report calls are
- * pipelined (the server handles them in order); when the connection is lost everything
- * unacknowledged goes again with its old sequence. Generated protobuf types stop here. */
-#include <ifaddrs.h>
-#include <net/if.h>
+ * TELLING sends the reports that were left and an inventory, up to its end. The stream of doors is
+ * asked for when all that is on the server's disk: the snapshot's numbers then include it. Until
+ * the snapshot is complete no report is sent, so that for each one the books know whether the
+ * server's numbers include it (sync.c).
+ *
+ * Report calls are pipelined, the server handles them in order; APPLIED leaves at once. When the
+ * connection is lost everything unacknowledged goes again with its old sequence, and the server
+ * drops what it has. When the queue has overflowed and is empty again, another inventory makes good
+ * what was dropped.
+ *
+ * Generated protobuf types stop here. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/utsname.h>
 
-#include <systemd/sd-daemon.h>
-
 #include "agent/agent.h"
+#include "agent/notify.h"
 #include "common/clock.h"
-#include "common/file.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "postern/v1/agents.pb-c.h"
 #include "proto/rpc/rpc.h"
 
 #define REPORTS_A_CALL 256
+#define FAILURES_A_CALL 1000 /* keeps the frame under the server's 1 MiB */
 #define CALLS_MOST 8
-#define GRANT_FLAG_BIDIRECTIONAL 16
-#define ADDRESSES_MOST 32
+#define SYNC_CREDIT 16
+#define CALL_DEADLINE_MS 20000
+#define PROBLEMS_MOST 16
+#define PAUSE_FIRST_US 500000 /* before joining again; doubles, with jitter */
+#define PAUSE_MOST_US 15000000
+
+enum phase { PHASE_OFF, PHASE_JOINING, PHASE_TELLING, PHASE_SNAPSHOT, PHASE_LIVE, PHASE_WAITING };
 
 struct link {
 	struct agent *agent;
 	struct rpc_client *rpc;
-	bool joined, syncing, wake_posted;
-	unsigned calls;
+	enum phase phase;
+	unsigned calls; /* with reports, under way */
 	uint64_t inventory_end; /* sequence of INVENTORY_END */
+	uint64_t sync_call; /* 0 = none */
+	unsigned abandoned; /* streams that were cancelled and whose end is still to come */
+	int64_t pause_us;
+	struct loop_timer again;
 	struct loop_task wake;
+	bool wake_posted, stopping;
 };
+
+static void send_reports(struct link *link);
+static void join(struct link *link);
 
 static char *text(const char *from)
 {
 	return (char *)(uintptr_t)from;
+}
+
+/* ---- trying again on the same connection ---- */
+
+static void on_again(void *arg)
+{
+	struct link *link = arg;
+	if (link->phase == PHASE_WAITING)
+		join(link);
+}
+
+static void pause_link(struct link *link)
+{
+	if (link->phase == PHASE_OFF || link->phase == PHASE_WAITING || link->stopping)
+		return;
+	link->phase = PHASE_WAITING;
+	if (link->sync_call) {
+		uint64_t call = link->sync_call;
+		link->sync_call = 0;
+		link->abandoned++;
+		rpc_client_cancel(link->rpc, call);
+	}
+	link->pause_us = link->pause_us ? link->pause_us * 2 : PAUSE_FIRST_US;
+	if (link->pause_us > PAUSE_MOST_US)
+		link->pause_us = PAUSE_MOST_US;
+	int64_t half = link->pause_us / 2;
+	uint32_t random = 0;
+	if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
+		random = (uint32_t)clock_mono_us();
+	int64_t pause = half + random % half;
+	loop_timer_set(link->agent->loop, &link->again, clock_mono_us() + pause, on_again, link);
+}
+
+/* A failure that the loss of the connection explains is told by on_state. */
+static bool is_loss(const struct error *err)
+{
+	return err->status == STATUS_CANCELLED || err->status == STATUS_UNAVAILABLE;
 }
 
 /* ---- reports ---- */
@@ -70,31 +128,6 @@ static void flow_to_wire(const struct tracked *flow, struct report_wire *wire)
 	wire->message.flow = &wire->flow;
 }
 
-/* The failures of one APPLIED as messages; freed with the call. */
-static Postern__V1__DoorFailure **failures_to_wire(
-	const struct report *report, char (**ret_texts)[ID_TEXT_SIZE])
-{
-	size_t count = report->failure_count;
-	Postern__V1__DoorFailure *messages = calloc(count, sizeof *messages);
-	Postern__V1__DoorFailure **pointers = calloc(count, sizeof(Postern__V1__DoorFailure *));
-	char(*texts)[ID_TEXT_SIZE] = calloc(count, sizeof *texts);
-	if (!messages || !pointers || !texts) {
-		free(messages);
-		free(pointers);
-		free(texts);
-		return NULL;
-	}
-	for (size_t i = 0; i < count; i++) {
-		postern__v1__door_failure__init(&messages[i]);
-		id_format(&report->failures[i].grant, texts[i]);
-		messages[i].grant = texts[i];
-		messages[i].cause = report->failures[i].cause;
-		pointers[i] = &messages[i];
-	}
-	*ret_texts = texts;
-	return pointers;
-}
-
 static void report_to_wire(const struct report *report, struct report_wire *wire)
 {
 	int64_t age = clock_mono_us() - report->at_us;
@@ -113,67 +146,134 @@ static void report_to_wire(const struct report *report, struct report_wire *wire
 		flow_to_wire(&report->flow, wire);
 }
 
-static void send_reports(struct link *link);
-static void start_sync(struct link *link);
+/* The failures of the reports of one call as messages. */
+struct failures_wire {
+	Postern__V1__DoorFailure *messages, **pointers;
+	char (*texts)[ID_TEXT_SIZE];
+	size_t used;
+};
 
-static void on_reported(void *arg, const ProtobufCMessage *reply, const struct error *err)
+static bool failures_init(struct failures_wire *wire, size_t count)
 {
-	struct link *link = arg;
-	link->calls--;
-	if (err->status) {
-		if (err->status != STATUS_UNAVAILABLE && err->status != STATUS_CANCELLED)
-			log_err("link: the server refused reports: %s", err->text);
-		return; /* a lost connection: they go again after the next join */
-	}
-	reports_acknowledge(
-		&link->agent->reports, ((const Postern__V1__ReportReply *)reply)->last_report);
-	if (link->joined && !link->syncing && link->inventory_end &&
-		((const Postern__V1__ReportReply *)reply)->last_report >= link->inventory_end)
-		start_sync(link);
-	send_reports(link);
+	*wire = (struct failures_wire){0};
+	if (count == 0)
+		return true;
+	wire->messages = calloc(count, sizeof *wire->messages);
+	wire->pointers = calloc(count, sizeof *wire->pointers);
+	wire->texts = calloc(count, sizeof *wire->texts);
+	return wire->messages && wire->pointers && wire->texts;
 }
 
-static bool send_some(struct link *link)
+static void failures_fini(struct failures_wire *wire)
 {
-	const struct report *reports[REPORTS_A_CALL];
+	free(wire->messages);
+	free(wire->pointers);
+	free(wire->texts);
+}
+
+static void failures_to_wire(
+	struct failures_wire *wire, const struct report *report, Postern__V1__Report *message)
+{
+	message->failures = wire->pointers + wire->used;
+	message->n_failures = report->failure_count;
+	for (size_t i = 0; i < report->failure_count; i++, wire->used++) {
+		Postern__V1__DoorFailure *failure = &wire->messages[wire->used];
+		postern__v1__door_failure__init(failure);
+		id_format(&report->failures[i].grant, wire->texts[wire->used]);
+		failure->grant = wire->texts[wire->used];
+		failure->cause = report->failures[i].cause;
+		wire->pointers[wire->used] = failure;
+	}
+}
+
+static void on_reported(void *arg, const ProtobufCMessage *message, const struct error *err);
+
+static bool send_call(struct link *link, const struct report *const *reports, size_t count,
+	struct failures_wire *failures)
+{
 	static struct report_wire wires[REPORTS_A_CALL]; /* one loop thread */
 	Postern__V1__Report *messages[REPORTS_A_CALL];
-	char(*texts[REPORTS_A_CALL])[ID_TEXT_SIZE];
 	Postern__V1__ReportRequest request = POSTERN__V1__REPORT_REQUEST__INIT;
+	struct rpc_call_options options = {.deadline_ms = CALL_DEADLINE_MS};
 	struct error err;
-	size_t count = reports_take(&link->agent->reports, reports, REPORTS_A_CALL);
-	if (count == 0)
-		return false;
 	for (size_t i = 0; i < count; i++) {
 		report_to_wire(reports[i], &wires[i]);
-		texts[i] = NULL;
 		if (reports[i]->failure_count > 0)
-			wires[i].message.failures = failures_to_wire(reports[i], &texts[i]);
-		if (wires[i].message.failures)
-			wires[i].message.n_failures = reports[i]->failure_count;
+			failures_to_wire(failures, reports[i], &wires[i].message);
 		messages[i] = &wires[i].message;
 	}
 	request.instance = link->agent->instance;
 	request.reports = messages;
 	request.n_reports = count;
-	enum status status = rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Report",
-		&request.base, NULL, on_reported, link, NULL, &err);
-	for (size_t i = 0; i < count; i++) {
-		if (wires[i].message.failures)
-			free(wires[i].message.failures[0]);
-		free(wires[i].message.failures);
-		free(texts[i]);
-	}
-	if (status)
+	if (rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Report", &request.base,
+		    &options, on_reported, link, NULL, &err))
 		return false;
 	link->calls++;
 	return true;
 }
 
+/* True: a call is under way with some of them. */
+static bool send_some(struct link *link)
+{
+	struct reports *queue = &link->agent->reports;
+	const struct report *reports[REPORTS_A_CALL];
+	struct failures_wire failures;
+	uint64_t last = link->phase == PHASE_TELLING ? link->inventory_end : UINT64_MAX;
+	size_t count = 0, failure_count = 0;
+	while (count < REPORTS_A_CALL && failure_count < FAILURES_A_CALL &&
+		reports_take(queue, last, &reports[count], 1) == 1)
+		failure_count += reports[count++]->failure_count;
+	if (count == 0)
+		return false;
+	bool sent = failures_init(&failures, failure_count) &&
+		send_call(link, reports, count, &failures);
+	failures_fini(&failures);
+	if (!sent) {
+		reports_again(queue); /* the server drops what it has */
+		pause_link(link);
+	}
+	return sent;
+}
+
+static void tell_inventory(struct link *link)
+{
+	agent_inventory(link->agent);
+	link->inventory_end = link->agent->reports.next_sequence - 1;
+}
+
 static void send_reports(struct link *link)
 {
-	while (link->joined && link->calls < CALLS_MOST && send_some(link))
+	struct reports *queue = &link->agent->reports;
+	if (link->phase == PHASE_LIVE && queue->dropped > 0 && queue->count == 0) {
+		log_warn("link: %llu reports were dropped: an inventory makes them good",
+			(unsigned long long)queue->dropped);
+		tell_inventory(link);
+	}
+	while ((link->phase == PHASE_TELLING || link->phase == PHASE_LIVE) &&
+		link->calls < CALLS_MOST && send_some(link))
 		;
+}
+
+static void start_sync(struct link *link);
+
+static void on_reported(void *arg, const ProtobufCMessage *message, const struct error *err)
+{
+	struct link *link = arg;
+	const Postern__V1__ReportReply *reply = (const Postern__V1__ReportReply *)message;
+	link->calls--;
+	if (link->stopping)
+		return;
+	if (err->status) {
+		if (!is_loss(err) && link->phase != PHASE_WAITING)
+			log_warn("link: the server did not take reports: %s", err->text);
+		reports_again(&link->agent->reports);
+		pause_link(link);
+		return;
+	}
+	reports_acknowledge(&link->agent->reports, reply->last_report);
+	if (link->phase == PHASE_TELLING && reply->last_report >= link->inventory_end)
+		start_sync(link);
+	send_reports(link);
 }
 
 static void on_wake(void *arg)
@@ -185,120 +285,175 @@ static void on_wake(void *arg)
 
 void link_wake(struct link *link)
 {
-	if (link->wake_posted || !link->joined)
+	if (!link || link->wake_posted || link->stopping || link->phase != PHASE_LIVE)
 		return;
 	link->wake_posted = true;
 	loop_post(link->agent->loop, &link->wake, on_wake, link);
 }
 
-/* ---- sync ---- */
+/* ---- the stream of doors ---- */
 
-static bool door_from_wire(const Postern__V1__Door *message, struct door *ret_door)
+/* NULL, or why no agent can open this door. */
+static const char *door_from_wire(const Postern__V1__Door *message, struct door *door)
+{
+	const char *why = NULL;
+	if (!addr_parse(message->client, &door->client))
+		why = "the client's address cannot be understood";
+	else if (!addr_parse(message->remote, &door->remote.addr))
+		why = "the remote address cannot be understood";
+	else if (door->client.family != door->remote.addr.family)
+		why = "client and remote are of different families";
+	else if (message->remote_port == 0 || message->remote_port > UINT16_MAX)
+		why = "the remote port is none";
+	else if (message->transport != POSTERN__V1__TRANSPORT__TRANSPORT_TCP &&
+		message->transport != POSTERN__V1__TRANSPORT__TRANSPORT_UDP)
+		why = "this agent knows TCP and UDP only";
+	else if (message->flags & POSTERN__V1__GRANT_FLAG__GRANT_FLAG_NO_KERNEL_MODE)
+		why = "this agent has no user-mode relay (NO_KERNEL_MODE)";
+	door->remote.port = (uint16_t)message->remote_port;
+	door->transport = (uint8_t)message->transport;
+	door->oneway = message->transport == POSTERN__V1__TRANSPORT__TRANSPORT_UDP &&
+		!(message->flags & POSTERN__V1__GRANT_FLAG__GRANT_FLAG_BIDIRECTIONAL);
+	door->timeout_ms = message->remaining_ms;
+	door->max_connections = message->max_connections;
+	door->connections = message->connections;
+	return why;
+}
+
+struct item {
+	struct door *doors;
+	struct id *removed;
+	struct door_failure *failures;
+	struct sync_item sync;
+};
+
+static void item_add_door(struct item *item, const Postern__V1__Door *message)
 {
 	struct door door = {0};
-	if (!id_parse(message->grant, &door.grant) || !addr_parse(message->client, &door.client) ||
-		!addr_parse(message->remote, &door.remote.addr) || message->remote_port == 0 ||
-		message->remote_port > UINT16_MAX ||
-		door.client.family != door.remote.addr.family ||
-		(message->transport != 6 && message->transport != 17))
-		return false;
-	door.remote.port = (uint16_t)message->remote_port;
-	door.transport = (uint8_t)message->transport;
-	door.oneway = message->transport == 17 && !(message->flags & GRANT_FLAG_BIDIRECTIONAL);
-	door.timeout_ms = message->remaining_ms;
-	door.max_connections = message->max_connections;
-	door.connections = message->connections;
-	*ret_door = door;
-	return true;
+	if (!id_parse(message->grant, &door.grant)) {
+		log_err("link: a door of item %llu has no grant's id: left out",
+			(unsigned long long)item->sync.sequence);
+		return;
+	}
+	const char *why = door_from_wire(message, &door);
+	if (!why) {
+		item->doors[item->sync.door_count++] = door;
+		return;
+	}
+	struct door_failure *failure = &item->failures[item->sync.failure_count++];
+	failure->grant = door.grant;
+	snprintf(failure->cause, sizeof failure->cause, "%s", why);
+}
+
+static bool take_item(struct link *link, const Postern__V1__SyncItem *message)
+{
+	struct item item = {.doors = calloc(message->n_doors + 1, sizeof *item.doors),
+		.removed = calloc(message->n_removed + 1, sizeof *item.removed),
+		.failures = calloc(message->n_doors + 1, sizeof *item.failures),
+		.sync = {.sequence = message->sequence,
+			.snapshot = message->snapshot,
+			.snapshot_end = message->snapshot_end}};
+	bool done = item.doors && item.removed && item.failures;
+	for (size_t i = 0; done && i < message->n_doors; i++)
+		item_add_door(&item, message->doors[i]);
+	for (size_t i = 0; done && i < message->n_removed; i++)
+		item.sync.removed_count +=
+			id_parse(message->removed[i], &item.removed[item.sync.removed_count]);
+	item.sync.doors = item.doors;
+	item.sync.removed = item.removed;
+	item.sync.failures = item.failures;
+	done = done && sync_apply(link->agent, &item.sync);
+	free(item.doors);
+	free(item.removed);
+	free(item.failures);
+	return done;
 }
 
 static void on_item(void *arg, const ProtobufCMessage *message)
 {
 	struct link *link = arg;
 	const Postern__V1__SyncItem *item = (const Postern__V1__SyncItem *)message;
-	struct door *doors = calloc(item->n_doors + 1, sizeof *doors);
-	struct id *removed = calloc(item->n_removed + 1, sizeof *removed);
-	size_t door_count = 0, removed_count = 0;
-	if (doors && removed) {
-		for (size_t i = 0; i < item->n_doors; i++) {
-			if (door_from_wire(item->doors[i], &doors[door_count]))
-				door_count++;
-			else
-				log_err("link: a door of item %llu cannot be understood: left out",
-					(unsigned long long)item->sequence);
-		}
-		for (size_t i = 0; i < item->n_removed; i++)
-			removed_count += id_parse(item->removed[i], &removed[removed_count]);
-		agent_sync(link->agent, item->sequence, item->snapshot, item->snapshot_end, doors,
-			door_count, removed, removed_count);
+	if (link->phase != PHASE_SNAPSHOT && link->phase != PHASE_LIVE)
+		return;
+	if (item->snapshot != (link->phase == PHASE_SNAPSHOT)) {
+		log_err("link: item %llu is %s: joining again", (unsigned long long)item->sequence,
+			item->snapshot ? "a second snapshot" : "a delta before the snapshot's end");
+		pause_link(link);
+		return;
 	}
-	free(doors);
-	free(removed);
+	if (!take_item(link, item)) {
+		pause_link(link); /* a new snapshot makes it good */
+		return;
+	}
+	if (link->phase == PHASE_SNAPSHOT && item->snapshot_end) {
+		link->phase = PHASE_LIVE;
+		link->pause_us = 0;
+		notify_status("joined; serving %zu doors", doors_count(&link->agent->doors));
+	}
+	send_reports(link);
 }
 
 static void on_sync_end(void *arg, const ProtobufCMessage *reply, const struct error *err)
 {
 	struct link *link = arg;
 	(void)reply;
-	link->syncing = false;
-	if (err->status != STATUS_CANCELLED)
+	if (link->abandoned > 0) {
+		link->abandoned--;
+		return;
+	}
+	link->sync_call = 0;
+	if (!is_loss(err) && !link->stopping)
 		log_warn("link: the stream of doors ended: %s", err->text);
+	pause_link(link);
 }
 
 static void start_sync(struct link *link)
 {
 	Postern__V1__SyncRequest request = POSTERN__V1__SYNC_REQUEST__INIT;
-	struct rpc_call_options options = {.on_item = on_item, .credit = 8};
+	struct rpc_call_options options = {.on_item = on_item, .credit = SYNC_CREDIT};
 	struct error err;
 	request.instance = link->agent->instance;
-	agent_snapshot_begin(link->agent);
-	link->syncing =
-		rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Sync", &request.base,
-			&options, on_sync_end, link, NULL, &err) == STATUS_OK;
-	if (!link->syncing)
+	sync_begin(link->agent);
+	link->phase = PHASE_SNAPSHOT;
+	if (rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Sync", &request.base,
+		    &options, on_sync_end, link, &link->sync_call, &err)) {
+		link->sync_call = 0;
 		log_err("link: cannot ask for doors: %s", err.text);
+		pause_link(link);
+	}
 }
 
-/* ---- join ---- */
+/* ---- joining ---- */
 
-static void on_joined(void *arg, const ProtobufCMessage *reply, const struct error *err)
+static void on_joined(void *arg, const ProtobufCMessage *message, const struct error *err)
 {
 	struct link *link = arg;
-	const Postern__V1__JoinReply *joined = (const Postern__V1__JoinReply *)reply;
+	const Postern__V1__JoinReply *reply = (const Postern__V1__JoinReply *)message;
+	if (link->phase != PHASE_JOINING || link->stopping)
+		return;
 	if (err->status) {
-		if (err->status != STATUS_CANCELLED)
+		if (!is_loss(err))
 			log_err("link: the server does not let us join: %s", err->text);
+		pause_link(link);
 		return;
 	}
-	log_info("link: joined as gateway %s", joined->gateway);
-	sd_notifyf(0, "STATUS=joined as gateway %s", joined->gateway);
+	log_info("link: joined as gateway %s", reply->gateway);
 	reports_rewind(&link->agent->reports);
-	reports_acknowledge(&link->agent->reports, joined->last_report);
-	link->joined = true;
-	agent_inventory(link->agent);
-	link->inventory_end = link->agent->reports.next_sequence - 1;
+	reports_acknowledge(&link->agent->reports, reply->last_report);
+	link->phase = PHASE_TELLING;
+	tell_inventory(link);
 	send_reports(link);
 }
 
-/* The host's own addresses, for people and for external addresses. Texts of `storage`. */
-static size_t own_addresses(
-	char storage[ADDRESSES_MOST][ADDR_TEXT_SIZE], char *pointers[ADDRESSES_MOST])
+static size_t split_lines(char *lines, char *pointers[], size_t most)
 {
-	struct ifaddrs *list = NULL;
 	size_t count = 0;
-	if (getifaddrs(&list) != 0)
-		return 0;
-	for (const struct ifaddrs *at = list; at && count < ADDRESSES_MOST; at = at->ifa_next) {
-		struct endpoint endpoint;
-		if (!at->ifa_addr || (at->ifa_flags & IFF_LOOPBACK) ||
-			!endpoint_from_sockaddr(at->ifa_addr, &endpoint) ||
-			!addr_is_forwardable(&endpoint.addr))
-			continue;
-		addr_format(&endpoint.addr, storage[count]);
-		pointers[count] = storage[count];
-		count++;
+	while (*lines && count < most) {
+		pointers[count++] = lines;
+		lines += strcspn(lines, "\n");
+		if (*lines)
+			*lines++ = '\0';
 	}
-	freeifaddrs(list);
 	return count;
 }
 
@@ -306,8 +461,9 @@ static void join(struct link *link)
 {
 	struct agent *agent = link->agent;
 	Postern__V1__JoinRequest request = POSTERN__V1__JOIN_REQUEST__INIT;
-	char storage[ADDRESSES_MOST][ADDR_TEXT_SIZE], problems[sizeof agent->problems];
-	char *addresses[ADDRESSES_MOST], *lines[16];
+	struct rpc_call_options options = {.deadline_ms = CALL_DEADLINE_MS};
+	char addresses[HOST_ADDRESSES_MOST][ADDR_TEXT_SIZE], problems[sizeof agent->problems];
+	char *address_lines[HOST_ADDRESSES_MOST], *problem_lines[PROBLEMS_MOST];
 	struct utsname host;
 	struct error err;
 	request.boot_id = agent->boot_id;
@@ -316,65 +472,63 @@ static void join(struct link *link)
 	request.mode = text(agent->config->mode == AGENT_ENFORCE ? "enforce" : "overlay");
 	if (uname(&host) == 0)
 		request.kernel = host.release;
-	request.n_addresses = own_addresses(storage, addresses);
-	request.addresses = addresses;
-	snprintf(problems, sizeof problems, "%s", agent->problems);
-	for (char *at = problems; *at && request.n_problems < 16;) {
-		lines[request.n_problems++] = at;
-		at += strcspn(at, "\n");
-		if (*at)
-			*at++ = '\0';
-	}
-	request.problems = lines;
+	request.n_addresses = host_addresses(addresses);
+	for (size_t i = 0; i < request.n_addresses; i++)
+		address_lines[i] = addresses[i];
+	request.addresses = address_lines;
+	memcpy(problems, agent->problems, sizeof problems);
+	request.n_problems = split_lines(problems, problem_lines, PROBLEMS_MOST);
+	request.problems = problem_lines;
+	link->phase = PHASE_JOINING;
 	if (rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Join", &request.base,
-		    NULL, on_joined, link, NULL, &err))
+		    &options, on_joined, link, NULL, &err)) {
 		log_err("link: cannot join: %s", err.text);
+		pause_link(link);
+	}
 }
+
+/* ---- the connection ---- */
 
 static void on_state(void *arg, enum rpc_client_state state, const struct rpc_welcome *welcome,
 	const struct error *err)
 {
 	struct link *link = arg;
-	link->joined = false;
-	link->inventory_end = 0;
+	link->phase = PHASE_OFF;
+	loop_timer_clear(link->agent->loop, &link->again);
 	switch (state) {
 	case RPC_CLIENT_READY:
-		log_info("link: connected to %s", welcome->server);
+		log_info("link: connected to %s as %s", welcome->server, welcome->principal);
+		if (strcmp(welcome->role, rpc_role_name(RPC_ROLE_AGENT)) != 0)
+			log_warn("link: the token is of role %s, not of an agent", welcome->role);
 		join(link);
 		return;
 	case RPC_CLIENT_CONNECTING:
 		log_warn("link: %s", err->text);
-		sd_notify(0, "STATUS=not connected; serving what the kernel holds");
+		notify_status("no server; serving the doors that the kernel holds");
 		return;
 	case RPC_CLIENT_CLOSED:
 		return;
 	}
 }
 
-enum status link_start(struct agent *agent, struct link **ret_link, struct error *err)
+enum status link_start(struct agent *agent, const struct agent_config *config, const char *token,
+	struct link **ret_link, struct error *err)
 {
-	char *token = NULL;
-	enum status status = file_read_secret(agent->config->token_file, &token, err);
-	if (status)
-		return status;
 	struct link *link = calloc(1, sizeof *link);
-	if (!link) {
-		file_free_secret(token);
+	if (!link)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	}
 	link->agent = agent;
-	struct rpc_client_config config = {.loop = agent->loop,
+	struct rpc_client_config rpc = {.loop = agent->loop,
 		.limits = rpc_default_limits,
-		.url = agent->config->server,
+		.url = config->server,
 		.token = token,
 		.name = "postern-agent " POSTERN_VERSION,
-		.ca_file = agent->config->ca_file,
-		.server_name = agent->config->server_name,
+		.ca_file = config->ca_file,
+		.server_name = config->server_name,
 		.reconnect = true,
 		.arg = link,
 		.on_state = on_state};
-	status = rpc_client_new(&config, &link->rpc, err);
-	file_free_secret(token);
+	enum status status = rpc_client_new(&rpc, &link->rpc, err);
 	if (status) {
 		free(link);
 		return status;
@@ -388,9 +542,11 @@ void link_stop(struct link *link)
 {
 	if (!link)
 		return;
-	link->joined = false;
+	struct loop *loop = link->agent->loop;
+	link->stopping = true;
 	rpc_client_free(link->rpc);
+	loop_timer_clear(loop, &link->again);
 	while (link->wake_posted)
-		loop_step(link->agent->loop, 0);
+		loop_step(loop, 0);
 	free(link);
 }

@@ -3,11 +3,11 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-#include <systemd/sd-daemon.h>
 
 #include "agent/agent.h"
+#include "agent/caps.h"
+#include "agent/notify.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "common/version.h"
 
@@ -23,6 +23,13 @@ static const char usage_text[] =
 	"\n"
 	"The kernel's table stays when the agent stops: doors close by their own timeouts.\n";
 
+struct program {
+	const char *path;
+	struct loop *loop;
+	struct agent *agent;
+	struct agent_config config;
+};
+
 static int fail(const struct error *err)
 {
 	fprintf(stderr, "postern-agent: %s\n", err->text);
@@ -31,41 +38,70 @@ static int fail(const struct error *err)
 
 static void on_stop(void *arg)
 {
-	loop_stop(arg);
+	loop_stop(((struct program *)arg)->loop);
 }
 
 static void on_reload(void *arg)
 {
-	(void)arg;
-	log_info("reload: the configuration of an agent is read at its start: restart it, doors "
-		 "and flows stay");
+	struct program *program = arg;
+	struct agent_config config = {0};
+	char *token = NULL;
+	struct error err;
+	notify_reloading();
+	enum status status = agent_config_read(program->path, &config, &err);
+	bool is_read = !status;
+	if (!status)
+		status = file_read_secret(config.token_file, &token, &err);
+	if (!status)
+		status = agent_reload(program->agent, &config, token, &err);
+	if (status)
+		log_err("reload: nothing has changed: %s", err.text);
+	struct agent_config unused = status ? config : program->config;
+	if (!status) {
+		/* The agent points to program->config: it gets the new values in the same place. */
+		program->config = config;
+		program->agent->config = &program->config;
+	}
+	if (is_read)
+		agent_config_fini(&unused);
+	file_free_secret(token);
+	notify_ready();
 }
 
-static int serve(const struct agent_config *config)
+static enum status start(struct program *program, struct error *err)
 {
-	struct loop *loop = NULL;
-	struct agent *agent = NULL;
+	char *token = NULL;
+	/* Files are read by who started us; afterwards there is one capability and no way back. */
+	enum status status = file_read_secret(program->config.token_file, &token, err);
+	if (!status)
+		status = caps_drop(program->config.user, err);
+	if (!status)
+		status = loop_new(&program->loop, err);
+	if (!status)
+		status = loop_signal(program->loop, SIGTERM, on_stop, program, err);
+	if (!status)
+		status = loop_signal(program->loop, SIGINT, on_stop, program, err);
+	if (!status)
+		status = loop_signal(program->loop, SIGHUP, on_reload, program, err);
+	if (!status)
+		status = agent_start(program->loop, &program->config, token, &program->agent, err);
+	file_free_secret(token);
+	return status;
+}
+
+static int serve(struct program *program)
+{
 	struct error err;
-	enum status status = loop_new(&loop, &err);
-	if (!status)
-		status = loop_signal(loop, SIGTERM, on_stop, loop, &err);
-	if (!status)
-		status = loop_signal(loop, SIGINT, on_stop, loop, &err);
-	if (!status)
-		status = loop_signal(loop, SIGHUP, on_reload, loop, &err);
-	if (!status)
-		status = caps_drop(&err);
-	if (!status)
-		status = agent_start(loop, config, &agent, &err);
-	if (status)
-		return fail(&err);
-	sd_notify(0, "READY=1");
-	loop_run(loop);
-	sd_notify(0, "STOPPING=1");
-	log_info("stopping: the table stays");
-	agent_stop(agent);
-	loop_free(loop);
-	return 0;
+	bool started = start(program, &err) == STATUS_OK;
+	if (started) {
+		notify_ready();
+		loop_run(program->loop);
+		notify_stopping();
+		log_info("stopping: the table stays");
+		agent_stop(program->agent);
+	}
+	loop_free(program->loop);
+	return started ? 0 : fail(&err);
 }
 
 int main(int argc, char **argv)
@@ -74,16 +110,14 @@ int main(int argc, char **argv)
 		{"check", no_argument, NULL, 'n'}, {"debug", no_argument, NULL, 'd'},
 		{"verbose", no_argument, NULL, 'v'}, {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-	struct agent_config config;
+	struct program program = {0};
 	enum log_level level = LOG_LEVEL_INFO;
-	const char *path = NULL;
 	bool check_only = false, human = false;
 	struct error err;
-	for (int c = getopt_long(argc, argv, "c:ndvVh", options, NULL); c != -1;
-		c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) {
+	for (int c; (c = getopt_long(argc, argv, "c:ndvVh", options, NULL)) != -1;) {
 		switch (c) {
 		case 'c':
-			path = optarg;
+			program.path = optarg;
 			break;
 		case 'n':
 			check_only = true;
@@ -102,17 +136,15 @@ int main(int argc, char **argv)
 			return fputs(usage_text, stderr), 2;
 		}
 	}
-	if (!path || optind != argc)
+	if (!program.path || optind != argc)
 		return fputs(usage_text, stderr), 2;
-	if (agent_config_read(path, &config, &err))
+	if (agent_config_read(program.path, &program.config, &err))
 		return fail(&err);
-	if (check_only)
-		return printf("%s: good\n", path), agent_config_fini(&config), 0;
 	log_init("postern-agent", level);
 	if (human)
 		log_human();
 	signal(SIGPIPE, SIG_IGN);
-	int code = serve(&config);
-	agent_config_fini(&config);
+	int code = check_only ? 0 : serve(&program);
+	agent_config_fini(&program.config);
 	return code;
 }

@@ -84,10 +84,16 @@ void reports_rewind(struct reports *reports)
 	reports->unsent = reports->first;
 }
 
-size_t reports_take(struct reports *reports, const struct report **ret_reports, size_t most)
+void reports_again(struct reports *reports)
+{
+	reports->unsent = reports->first;
+}
+
+size_t reports_take(
+	struct reports *reports, uint64_t last, const struct report **ret_reports, size_t most)
 {
 	size_t count = 0;
-	while (reports->unsent && count < most) {
+	while (reports->unsent && reports->unsent->sequence <= last && count < most) {
 		ret_reports[count++] = reports->unsent;
 		reports->unsent = reports->unsent->next;
 	}

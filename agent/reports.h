@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/datapath/conntrack.h"
-#include "agent/datapath/nft.h"
+#include "agent/door.h"
+#include "agent/flows.h"
 
 enum report_kind { /* ReportKind of agents.proto: never renumber */
 	REPORT_APPLIED = 1,
@@ -30,8 +30,9 @@ struct report {
 	struct id grant;
 	struct tracked flow;
 	uint64_t count, sync_sequence, kernel_us;
-	struct door_failure *failures;
+	struct door_failure *failures; /* owned */
 	size_t failure_count;
+	bool is_known; /* the books of doors have counted it */
 };
 
 struct reports {
@@ -52,7 +53,10 @@ void reports_acknowledge(struct reports *reports, uint64_t sequence);
 /* A new connection: all that is left goes again, but what speaks of the old one (APPLIED,
  * inventories) goes away. */
 void reports_rewind(struct reports *reports);
-/* Up to `most` reports to be sent now; advances `unsent`. */
-size_t reports_take(struct reports *reports, const struct report **ret_reports, size_t most);
+/* A call with reports failed: all that is unacknowledged goes again, on the same connection. */
+void reports_again(struct reports *reports);
+/* Up to `most` reports to be sent now, none past `last`; advances `unsent`. */
+size_t reports_take(
+	struct reports *reports, uint64_t last, const struct report **ret_reports, size_t most);
 
 #endif

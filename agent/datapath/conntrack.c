@@ -1,9 +1,9 @@
 /* Design.
  *
- * Three netlink handles: events (subscribed to new, update and destroy; a socket filter lets only
- * our mark through, so that the other connections of a busy gateway cost us nothing), dumps, and
- * single reads. The event socket never blocks and its buffer is large; when it overflows all the
- * same (ENOBUFS) the caller is told to dump once.
+ * Three sockets: events (subscribed to new, update and destroy; a socket filter lets only our mark
+ * through, so that the other connections of a busy gateway cost us nothing), dumps, and single
+ * reads. The event socket never blocks and its buffer is large; when it overflows all the same
+ * (ENOBUFS) it grows, up to a cap, and the caller is told to dump.
  *
  * NEW events carry the label (the grant's id) and the mark; UPDATE and DESTROY the mark and the
  * conntrack id only. Counters come with DESTROY and in dumps; when TCP ends (TIME_WAIT, CLOSE) the
@@ -15,6 +15,11 @@
 #include <fcntl.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
+#include <linux/filter.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,18 +28,24 @@
 
 #include "common/clock.h"
 
-#define EVENT_BYTES (16 * 1024 * 1024)
 #define EVENTS_A_READ 256
+#define EVENT_BYTES 8192 /* a message is some hundred */
 
 struct conntrack {
 	struct nfct_handle *events, *dump, *single;
-	uint32_t mark;
+	struct conntrack_config config;
+	size_t buffer_bytes;
 	track_cb cb;
 	void *arg;
-	unsigned handled;
-	struct tracked *figures; /* of conntrack_figures */
+	struct tracked *wanted; /* of conntrack_get */
 	bool found;
 };
+
+static bool is_one(int fd)
+{
+	char text[8] = "";
+	return pread(fd, text, sizeof text - 1, 0) > 0 && text[0] == '1' && text[1] == '\n';
+}
 
 void conntrack_prepare(char *problems, size_t size)
 {
@@ -45,15 +56,21 @@ void conntrack_prepare(char *problems, size_t size)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		char path[128];
 		snprintf(path, sizeof path, "/proc/sys/net/netfilter/%s", names[i]);
-		int fd = open(path, O_WRONLY | O_CLOEXEC);
-		bool set = fd >= 0 && write(fd, "1\n", 2) == 2;
+		int fd = open(path, O_RDWR | O_CLOEXEC);
 		int cause = errno;
+		if (fd < 0)
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+		bool set = fd >= 0 && is_one(fd);
+		if (!set && fd >= 0) {
+			set = pwrite(fd, "1\n", 2, 0) == 2;
+			cause = errno;
+		}
 		if (fd >= 0)
 			close(fd);
 		if (set)
 			continue;
 		int n = snprintf(problems + used, size - used,
-			"%ssysctl net.netfilter.%s could not be set to 1: %s: set it by sysctl.d",
+			"%ssysctl net.netfilter.%s could not be set to 1: %s: set it in sysctl.d",
 			used ? "\n" : "", names[i], strerror(cause));
 		if (n > 0 && (size_t)n < size - used)
 			used += (size_t)n;
@@ -132,25 +149,38 @@ static bool read_flow(const struct nf_conntrack *ct, struct tracked *flow)
 	return true;
 }
 
-static int on_message(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
+static bool read_ours(const struct nf_conntrack *ct, uint32_t mark, struct tracked *ret_flow)
 {
-	struct conntrack *conntrack = data;
+	return (nfct_get_attr_u32(ct, ATTR_MARK) & mark) && read_flow(ct, ret_flow);
+}
+
+/* The attributes of a message must lie within it: the library trusts their lengths. */
+static bool is_sound(const struct nlmsghdr *message, size_t size)
+{
+	return size >= NLMSG_SPACE(sizeof(struct nfgenmsg)) &&
+		message->nlmsg_len >= NLMSG_SPACE(sizeof(struct nfgenmsg)) &&
+		message->nlmsg_len <= size && message->nlmsg_type >> 8 == NFNL_SUBSYS_CTNETLINK;
+}
+
+bool conntrack_parse(const void *bytes, size_t size, uint32_t mark, enum track_event *ret_event,
+	struct tracked *ret_flow)
+{
+	const struct nlmsghdr *message = bytes;
 	struct tracked flow;
-	conntrack->handled++;
-	if (read_flow(ct, &flow) && (nfct_get_attr_u32(ct, ATTR_MARK) & conntrack->mark)) {
-		switch (type) {
-		case NFCT_T_NEW:
-			conntrack->cb(conntrack->arg, TRACK_NEW, &flow);
-			break;
-		case NFCT_T_DESTROY:
-			conntrack->cb(conntrack->arg, TRACK_DESTROY, &flow);
-			break;
-		default:
-			conntrack->cb(conntrack->arg, TRACK_UPDATE, &flow);
-			break;
-		}
-	}
-	return conntrack->handled >= EVENTS_A_READ ? NFCT_CB_STOP : NFCT_CB_CONTINUE;
+	if (!is_sound(message, size))
+		return false;
+	struct nf_conntrack *ct = nfct_new();
+	bool ours = ct && nfct_nlmsg_parse(message, ct) >= 0 && read_ours(ct, mark, &flow);
+	if (ct)
+		nfct_destroy(ct);
+	if (!ours)
+		return false;
+	bool is_new = (message->nlmsg_type & 0xff) == IPCTNL_MSG_CT_NEW;
+	*ret_event = !is_new                                         ? TRACK_DESTROY
+		: message->nlmsg_flags & (NLM_F_CREATE | NLM_F_EXCL) ? TRACK_NEW
+								     : TRACK_UPDATE;
+	*ret_flow = flow;
+	return true;
 }
 
 static int on_dump(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
@@ -158,7 +188,7 @@ static int on_dump(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, voi
 	struct conntrack *conntrack = data;
 	struct tracked flow;
 	(void)type;
-	if (read_flow(ct, &flow) && (nfct_get_attr_u32(ct, ATTR_MARK) & conntrack->mark))
+	if (read_ours(ct, conntrack->config.mark, &flow))
 		conntrack->cb(conntrack->arg, TRACK_NEW, &flow);
 	return NFCT_CB_CONTINUE;
 }
@@ -169,8 +199,8 @@ static int on_single(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, v
 	struct tracked flow;
 	(void)type;
 	/* The same tuple may belong to a younger connection by now. */
-	if (read_flow(ct, &flow) && flow.id == conntrack->figures->id) {
-		read_figures(ct, conntrack->figures);
+	if (read_flow(ct, &flow) && flow.id == conntrack->wanted->id) {
+		*conntrack->wanted = flow;
 		conntrack->found = true;
 	}
 	return NFCT_CB_CONTINUE;
@@ -189,50 +219,65 @@ static struct nfct_handle *open_handle(unsigned groups,
 		return NULL;
 	}
 	(void)fcntl(nfct_fd(handle), F_SETFD, FD_CLOEXEC);
-	nfct_callback_register(handle, NFCT_T_ALL, cb, conntrack);
+	if (cb)
+		nfct_callback_register(handle, NFCT_T_ALL, cb, conntrack);
 	return handle;
 }
 
-/* Attaches the filter on our mark; without it the callback filters, at a cost. */
-static enum status filter_events(struct conntrack *conntrack, struct error *err)
+/* Keeps what has our bit in its CTA_MARK; the kernel finds the attribute for us. Classic BPF loads
+ * big-endian words, and that is how the mark travels. */
+static enum status filter_events(int fd, uint32_t mark, struct error *err)
 {
-	struct nfct_filter *filter = nfct_filter_create();
-	struct nfct_filter_dump_mark mark = {.val = conntrack->mark, .mask = conntrack->mark};
-	if (!filter)
-		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	nfct_filter_add_attr(filter, NFCT_FILTER_MARK, &mark);
-	nfct_filter_set_logic(filter, NFCT_FILTER_MARK, NFCT_FILTER_LOGIC_POSITIVE);
-	int rc = nfct_filter_attach(nfct_fd(conntrack->events), filter);
-	nfct_filter_destroy(filter);
-	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, errno,
-				"conntrack: cannot filter events by mark")
-		      : STATUS_OK;
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_IMM, NLMSG_SPACE(sizeof(struct nfgenmsg))),
+		BPF_STMT(BPF_LDX | BPF_IMM, CTA_MARK),
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_NLATTR)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
+		BPF_STMT(BPF_MISC | BPF_TAX, 0),
+		BPF_STMT(BPF_LD | BPF_W | BPF_IND, sizeof(struct nlattr)),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, mark, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+		return error_errno(
+			err, STATUS_UNAVAILABLE, errno, "conntrack: cannot filter events by mark");
+	return STATUS_OK;
 }
 
-enum status conntrack_open(uint32_t mark, struct conntrack **ret_conntrack, struct error *err)
+static void set_buffer(struct conntrack *conntrack, size_t bytes)
+{
+	int fd = nfct_fd(conntrack->events), size = (int)bytes;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+	conntrack->buffer_bytes = bytes;
+}
+
+enum status conntrack_open(
+	const struct conntrack_config *config, struct conntrack **ret_conntrack, struct error *err)
 {
 	struct conntrack *conntrack = calloc(1, sizeof *conntrack);
+	const unsigned groups = NF_NETLINK_CONNTRACK_NEW | NF_NETLINK_CONNTRACK_UPDATE |
+		NF_NETLINK_CONNTRACK_DESTROY;
 	if (!conntrack)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	conntrack->mark = mark;
+	conntrack->config = *config;
 	enum status status = STATUS_OK;
-	conntrack->events = open_handle(NF_NETLINK_CONNTRACK_NEW | NF_NETLINK_CONNTRACK_UPDATE |
-			NF_NETLINK_CONNTRACK_DESTROY,
-		on_message, conntrack, err);
+	conntrack->events = open_handle(groups, NULL, conntrack, err);
 	conntrack->dump = conntrack->events ? open_handle(0, on_dump, conntrack, err) : NULL;
 	conntrack->single = conntrack->dump ? open_handle(0, on_single, conntrack, err) : NULL;
 	if (!conntrack->single)
 		status = STATUS_PERMISSION_DENIED;
 	if (!status)
-		status = filter_events(conntrack, err);
+		status = filter_events(nfct_fd(conntrack->events), config->mark, err);
 	if (status) {
 		conntrack_close(conntrack);
 		return status;
 	}
-	int fd = nfct_fd(conntrack->events), size = EVENT_BYTES;
+	int fd = nfct_fd(conntrack->events);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+	set_buffer(conntrack, config->buffer_bytes);
 	*ret_conntrack = conntrack;
 	return STATUS_OK;
 }
@@ -255,18 +300,43 @@ int conntrack_fd(const struct conntrack *conntrack)
 	return nfct_fd(conntrack->events);
 }
 
-bool conntrack_read(struct conntrack *conntrack, track_cb cb, void *arg)
+/* ---- reading ---- */
+
+static enum conntrack_read lost(struct conntrack *conntrack)
 {
-	conntrack->cb = cb;
-	conntrack->arg = arg;
-	conntrack->handled = 0;
-	return nfct_catch(conntrack->events) < 0 && errno == ENOBUFS;
+	size_t wanted = conntrack->buffer_bytes * 2;
+	if (wanted <= conntrack->config.buffer_most_bytes)
+		set_buffer(conntrack, wanted);
+	return CONNTRACK_LOST;
+}
+
+enum conntrack_read conntrack_read(struct conntrack *conntrack, track_cb cb, void *arg)
+{
+	_Alignas(struct nlmsghdr) char bytes[EVENT_BYTES];
+	for (int i = 0; i < EVENTS_A_READ; i++) {
+		struct sockaddr_nl from = {0};
+		socklen_t from_size = sizeof from;
+		enum track_event event;
+		struct tracked flow;
+		ssize_t size = recvfrom(conntrack_fd(conntrack), bytes, sizeof bytes, 0,
+			(struct sockaddr *)&from, &from_size);
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0)
+			return errno == ENOBUFS ? lost(conntrack) : CONNTRACK_DRAINED;
+		/* Only the kernel's word counts; a datagram of events holds one message. */
+		if (from.nl_pid == 0 &&
+			conntrack_parse(bytes, (size_t)size, conntrack->config.mark, &event, &flow))
+			cb(arg, event, &flow);
+	}
+	return CONNTRACK_MORE;
 }
 
 enum status conntrack_dump(struct conntrack *conntrack, track_cb cb, void *arg, struct error *err)
 {
 	struct nfct_filter_dump *filter = nfct_filter_dump_create();
-	struct nfct_filter_dump_mark mark = {.val = conntrack->mark, .mask = conntrack->mark};
+	struct nfct_filter_dump_mark mark = {
+		.val = conntrack->config.mark, .mask = conntrack->config.mark};
 	if (!filter)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	conntrack->cb = cb;
@@ -274,12 +344,13 @@ enum status conntrack_dump(struct conntrack *conntrack, track_cb cb, void *arg, 
 	nfct_filter_dump_set_attr(filter, NFCT_FILTER_DUMP_MARK, &mark);
 	nfct_filter_dump_set_attr_u8(filter, NFCT_FILTER_DUMP_L3NUM, AF_UNSPEC);
 	int rc = nfct_query(conntrack->dump, NFCT_Q_DUMP_FILTER, filter);
+	int cause = errno;
 	nfct_filter_dump_destroy(filter);
-	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, errno, "conntrack: cannot dump")
+	return rc < 0 ? error_errno(err, STATUS_UNAVAILABLE, cause, "conntrack: cannot dump")
 		      : STATUS_OK;
 }
 
-bool conntrack_figures(struct conntrack *conntrack, struct tracked *flow)
+bool conntrack_get(struct conntrack *conntrack, struct tracked *flow)
 {
 	struct nf_conntrack *ct = nfct_new();
 	bool ipv6 = flow->client.addr.family == ADDR_IPV6;
@@ -291,7 +362,7 @@ bool conntrack_figures(struct conntrack *conntrack, struct tracked *flow)
 	nfct_set_attr_u8(ct, ATTR_L4PROTO, flow->transport);
 	nfct_set_attr_u16(ct, ATTR_PORT_SRC, htons(flow->client.port));
 	nfct_set_attr_u16(ct, ATTR_PORT_DST, htons(flow->remote.port));
-	conntrack->figures = flow;
+	conntrack->wanted = flow;
 	conntrack->found = false;
 	(void)nfct_query(conntrack->single, NFCT_Q_GET, ct);
 	nfct_destroy(ct);

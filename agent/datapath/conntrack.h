@@ -7,37 +7,42 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/addr.h"
+#include "agent/flows.h"
 #include "common/error.h"
-#include "common/id.h"
 
 struct conntrack;
 
-struct tracked {
-	uint64_t id;
-	struct id grant; /* from the label; zero when the message carries none (UPDATE, DESTROY) */
-	struct endpoint client, remote;
-	uint8_t transport;
-	bool is_over; /* TCP has reached TIME_WAIT or CLOSE */
-	bool accounted;
-	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
-};
-
-enum track_event { TRACK_NEW, TRACK_UPDATE, TRACK_DESTROY };
-
-typedef void (*track_cb)(void *arg, enum track_event event, const struct tracked *flow);
-
 /* Sets nf_conntrack_acct, nf_conntrack_timestamp and nf_conntrack_events to 1 in this network
- * namespace; what was refused is told in `problems`, one line each. */
+ * namespace; what was refused is told in `problems`, one line each, "" = nothing. Values that are
+ * right already are left alone. */
 void conntrack_prepare(char *problems, size_t size);
-enum status conntrack_open(uint32_t mark, struct conntrack **ret_conntrack, struct error *err);
+
+struct conntrack_config {
+	uint32_t mark; /* one bit */
+	/* Of the event socket's buffer: at first, and how far it may grow when events are lost. */
+	size_t buffer_bytes, buffer_most_bytes;
+};
+enum status conntrack_open(
+	const struct conntrack_config *config, struct conntrack **ret_conntrack, struct error *err);
 void conntrack_close(struct conntrack *conntrack); /* accepts NULL */
 int conntrack_fd(const struct conntrack *conntrack);
-/* Handles at most 256 waiting events. True: events were lost, a dump is due. */
-bool conntrack_read(struct conntrack *conntrack, track_cb cb, void *arg);
-/* Every live flow with our mark, labels and counters included. */
+
+enum conntrack_read {
+	CONNTRACK_DRAINED = 0,
+	CONNTRACK_MORE, /* the bound of one call was reached */
+	CONNTRACK_LOST /* events were lost and the buffer has grown: a dump is due */
+};
+typedef void (*track_cb)(void *arg, enum track_event event, const struct tracked *flow);
+/* Handles at most 256 waiting events. */
+enum conntrack_read conntrack_read(struct conntrack *conntrack, track_cb cb, void *arg);
+/* Every flow with our mark, labels and counters included, as TRACK_NEW. */
 enum status conntrack_dump(struct conntrack *conntrack, track_cb cb, void *arg, struct error *err);
-/* Fills the figures of a flow that is still in the table; false if it is gone. */
-bool conntrack_figures(struct conntrack *conntrack, struct tracked *flow);
+/* Reads the entry of flow->id and its tuple: its label, counters and state. False: it is gone. */
+bool conntrack_get(struct conntrack *conntrack, struct tracked *flow);
+
+/* One netlink message of conntrack as the agent understands it; false: not a flow of ours. For
+ * tests: bytes of any kind are allowed. */
+bool conntrack_parse(const void *message, size_t size, uint32_t mark, enum track_event *ret_event,
+	struct tracked *ret_flow);
 
 #endif

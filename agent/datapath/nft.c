@@ -1,19 +1,25 @@
 /* Design.
  *
- * A transaction is a netlink batch. Every message asks for an acknowledgement, and all of them are
- * read: the kernel applies all or nothing, reports every message it refuses, and the sequence
- * number says which one it was. nft_apply() then leaves the refused ones out and tries again, so
- * that one bad element does not sink its neighbours; a deletion of what has expired (ENOENT) is no
- * failure.
+ * A transaction is a netlink batch: the kernel applies all of it or nothing. It answers every
+ * message it refuses, even after the first, and the last one in any case (the only one that asks
+ * for an acknowledgement); all answers are in the socket when sendto() returns, and all of them are
+ * read. The sequence number says which message an answer is about. nft_apply() leaves the refused
+ * ones out and tries again, so that one bad element does not sink its neighbours; a deletion of
+ * what has expired (ENOENT) is no failure.
  *
  * Sizes: one message an element (about 250 bytes), at most a batch buffer of them per transaction;
- * larger sets take several transactions, each whole in itself. */
+ * larger sets take several transactions, each whole in itself.
+ *
+ * Installation works on whatever is there, from nothing to a table that another program has pulled
+ * apart: tables, chains and maps are created unless they exist, all rules are deleted and written
+ * anew. Nobody sees a state in between, and elements are not touched. What an existing object
+ * forbids (another priority, maps of another shape) the kernel answers with an error, and the next,
+ * more drastic way is tried. */
 #include "agent/datapath/nft.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
-#include <libnftnl/chain.h>
 #include <libnftnl/common.h>
 #include <libnftnl/table.h>
 #include <libnftnl/udata.h>
@@ -35,87 +41,117 @@
 void batch_begin(struct nft *nft)
 {
 	nft->batch = mnl_nlmsg_batch_start(nft->buffer, NFT_BATCH_BYTES);
-	nftnl_batch_begin(mnl_nlmsg_batch_current(nft->batch), nft->sequence++);
-	mnl_nlmsg_batch_next(nft->batch);
-	nft->first_sequence = nft->sequence;
+	nft->failed = !nft->batch;
 	nft->messages = 0;
+	nft->last = NULL;
+	nft->begin_sequence = nft->sequence++;
+	if (nft->failed)
+		return;
+	nftnl_batch_begin(mnl_nlmsg_batch_current(nft->batch), nft->begin_sequence);
+	mnl_nlmsg_batch_next(nft->batch);
 }
 
 struct nlmsghdr *batch_message(struct nft *nft, uint16_t type, uint16_t flags)
 {
+	/* Without a batch the message is built into the free half of the buffer and forgotten. */
+	void *at = nft->batch ? mnl_nlmsg_batch_current(nft->batch) : nft->buffer;
 	nft->messages++;
-	return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(nft->batch), type, NFPROTO_INET,
-		(uint16_t)(flags | NLM_F_ACK), nft->sequence++);
+	nft->last = nftnl_nlmsg_build_hdr(at, type, NFPROTO_INET, flags, nft->sequence++);
+	return nft->last;
 }
 
 void batch_next(struct nft *nft)
 {
-	mnl_nlmsg_batch_next(nft->batch);
+	if (nft->batch && !mnl_nlmsg_batch_next(nft->batch))
+		nft->failed =
+			true; /* past the buffer's limit: callers ask batch_has_room() first */
 }
 
 bool batch_has_room(const struct nft *nft)
 {
-	return mnl_nlmsg_batch_size(nft->batch) < NFT_BATCH_BYTES - 16384;
+	return nft->batch && mnl_nlmsg_batch_size(nft->batch) < NFT_BATCH_BYTES - 65536;
 }
 
-/* Reads one datagram of acknowledgements. Returns how many messages were answered, -1 on failure.
- */
-static int read_acks(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
-	void *arg, bool *ret_bad)
+/* What the kernel says of a transaction. */
+struct answers {
+	bool last; /* the last message was answered: nothing was lost */
+	bool bad; /* at least one message was refused */
+	int errnum; /* of the whole transaction */
+};
+
+static void take_answer(struct nft *nft, const struct nlmsghdr *message,
+	void (*refused)(void *arg, size_t index, int errnum), void *arg, struct answers *answers)
 {
-	ssize_t size = mnl_socket_recvfrom(nft->socket, nft->answer, NFT_ANSWER_BYTES);
-	int answered = 0;
-	if (size < 0)
-		return errno == EINTR ? 0 : -1;
-	int left = (int)size;
-	for (const struct nlmsghdr *message = (const struct nlmsghdr *)nft->answer;
-		mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
-		if (message->nlmsg_type != NLMSG_ERROR ||
-			mnl_nlmsg_get_payload_len(message) < sizeof(struct nlmsgerr))
+	if (message->nlmsg_type != NLMSG_ERROR ||
+		mnl_nlmsg_get_payload_len(message) < sizeof(struct nlmsgerr))
+		return;
+	const struct nlmsgerr *error = mnl_nlmsg_get_payload(message);
+	uint32_t place = message->nlmsg_seq - nft->begin_sequence; /* 0: the batch's own frame */
+	if (place > nft->messages)
+		return; /* of an earlier transaction whose answers came late: it was given up */
+	if (place == 0 && error->error != 0)
+		answers->errnum = -error->error;
+	if (place == 0)
+		return;
+	answers->last |= place == nft->messages;
+	if (error->error == 0)
+		return;
+	answers->bad = true;
+	refused(arg, place - 1, -error->error);
+}
+
+static void read_answers(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
+	void *arg, struct answers *answers)
+{
+	for (;;) {
+		ssize_t size = recv(mnl_socket_get_fd(nft->socket), nft->answer, NFT_ANSWER_BYTES,
+			MSG_DONTWAIT);
+		if (size < 0 && (errno == EINTR || errno == ENOBUFS))
 			continue;
-		const struct nlmsgerr *error = mnl_nlmsg_get_payload(message);
-		uint32_t index = message->nlmsg_seq - nft->first_sequence;
-		if (index >= nft->messages) {
-			/* Of the batch's frame: the whole batch was refused (no permission, say).
-			 */
-			if (error->error == 0)
-				continue;
-			errno = -error->error;
-			return -1;
-		}
-		answered++;
-		if (error->error == 0)
-			continue;
-		*ret_bad = true;
-		refused(arg, index, -error->error);
+		if (size <= 0)
+			return;
+		int left = (int)size;
+		for (const struct nlmsghdr *message = (const struct nlmsghdr *)nft->answer;
+			mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left))
+			take_answer(nft, message, refused, arg, answers);
 	}
-	return answered;
 }
 
 enum status batch_commit(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
 	void *arg, struct error *err)
 {
-	bool bad = false;
-	size_t answered = 0;
-	nftnl_batch_end(mnl_nlmsg_batch_current(nft->batch), nft->sequence++);
-	mnl_nlmsg_batch_next(nft->batch);
-	ssize_t sent = mnl_socket_sendto(
-		nft->socket, mnl_nlmsg_batch_head(nft->batch), mnl_nlmsg_batch_size(nft->batch));
-	mnl_nlmsg_batch_stop(nft->batch);
+	struct answers answers = {0};
+	ssize_t sent = 0;
+	if (!nft->failed && nft->messages > 0) {
+		nft->last->nlmsg_flags |= NLM_F_ACK;
+		nftnl_batch_end(mnl_nlmsg_batch_current(nft->batch), nft->sequence++);
+		mnl_nlmsg_batch_next(nft->batch);
+		sent = mnl_socket_sendto(nft->socket, mnl_nlmsg_batch_head(nft->batch),
+			mnl_nlmsg_batch_size(nft->batch));
+	}
+	int cause = errno;
+	if (nft->batch)
+		mnl_nlmsg_batch_stop(nft->batch);
 	nft->batch = NULL;
+	if (nft->failed)
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED,
+			"nftables: out of memory: the transaction was not sent");
+	if (nft->messages == 0)
+		return STATUS_OK;
 	if (sent < 0)
 		return error_errno(
-			err, STATUS_UNAVAILABLE, errno, "nftables: cannot send a transaction");
-	while (answered < nft->messages) {
-		int n = read_acks(nft, refused, arg, &bad);
-		if (n < 0)
-			return error_errno(err, STATUS_UNAVAILABLE, errno,
-				"nftables: the kernel refused the transaction");
-		answered += (size_t)n;
-	}
-	return bad
-		? error_set(err, STATUS_ABORTED, "nftables: a part of the transaction was refused")
-		: STATUS_OK;
+			err, STATUS_UNAVAILABLE, cause, "nftables: cannot send a transaction");
+	read_answers(nft, refused, arg, &answers);
+	if (answers.errnum)
+		return error_errno(err, STATUS_UNAVAILABLE, answers.errnum,
+			"nftables: the kernel refused the transaction");
+	if (answers.bad)
+		return error_set(
+			err, STATUS_ABORTED, "nftables: a part of the transaction was refused");
+	if (!answers.last)
+		return error_set(err, STATUS_UNAVAILABLE,
+			"nftables: the kernel's answer to a transaction was lost");
+	return STATUS_OK;
 }
 
 enum status nft_query(
@@ -127,19 +163,24 @@ enum status nft_query(
 			err, STATUS_UNAVAILABLE, errno, "nftables: cannot ask the kernel");
 	for (;;) {
 		ssize_t size = mnl_socket_recvfrom(nft->socket, nft->answer, NFT_ANSWER_BYTES);
+		if (size < 0 && errno == EINTR)
+			continue;
 		int rc = size < 0
 			? -1
 			: mnl_cb_run(nft->answer, (size_t)size, sequence, nft_portid(nft), cb, arg);
 		if (rc == MNL_CB_STOP)
 			return STATUS_OK;
-		if (rc < 0 && errno == ENOENT)
+		if (rc >= 0)
+			continue;
+		if (errno == ESRCH || errno == EPROTO)
+			continue; /* a late answer to an earlier question */
+		if (errno == ENOENT)
 			return error_set(err, STATUS_NOT_FOUND, "nftables: not there");
-		if (rc < 0 && errno == EINTR)
+		if (errno == EINTR)
 			return error_set(err, STATUS_ABORTED,
 				"nftables: the ruleset changed during the dump");
-		if (rc < 0)
-			return error_errno(err, STATUS_UNAVAILABLE, errno,
-				"nftables: cannot read from the kernel");
+		return error_errno(
+			err, STATUS_UNAVAILABLE, errno, "nftables: cannot read from the kernel");
 	}
 }
 
@@ -176,24 +217,35 @@ enum status nft_open(const struct nft_config *config, struct nft **ret_nft, stru
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	nft->config = *config;
 	snprintf(nft->table, sizeof nft->table, "%s", config->table);
-	nft->buffer =
-		malloc(NFT_BATCH_BYTES * 2); /* libmnl lets the last message run past the limit */
+	snprintf(nft->comment, sizeof nft->comment, NFT_SCHEMA " boot %.80s", config->boot_id);
+	/* libmnl lets the last message run past the limit */
+	nft->buffer = malloc(NFT_BATCH_BYTES * 2);
 	nft->answer = malloc(NFT_ANSWER_BYTES);
 	nft->sequence = 1;
 	if (!nft->buffer || !nft->answer) {
 		nft_close(nft);
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	}
-	nft->socket = open_socket(0, err);
-	nft->watch = nft->socket ? open_socket(1U << (NFNLGRP_NFTABLES - 1), err) : NULL;
+	struct error cause = {0};
+	nft->socket = open_socket(0, &cause);
+	nft->watch = nft->socket ? open_socket(1U << (NFNLGRP_NFTABLES - 1), &cause) : NULL;
 	if (!nft->watch) {
 		nft_close(nft);
-		return err->status;
+		if (err)
+			*err = cause;
+		return cause.status;
 	}
 	int fd = mnl_socket_get_fd(nft->watch);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	nft_watch_filter(nft);
 	*ret_nft = nft;
 	return STATUS_OK;
+}
+
+void nft_configure(struct nft *nft, const struct nft_config *config)
+{
+	nft->config.enforce = config->enforce;
+	nft->config.priority = config->priority;
 }
 
 void nft_close(struct nft *nft)
@@ -209,14 +261,7 @@ void nft_close(struct nft *nft)
 	free(nft);
 }
 
-/* ---- adoption ---- */
-
-void nft_describe(const struct nft *nft, char text[static 128])
-{
-	snprintf(text, 128, NFT_SCHEMA " %s priority %d mark 0x%08x oneway 0x%08x",
-		nft->config.enforce ? "enforce" : "overlay", nft->config.priority, nft->config.mark,
-		nft->config.mark_oneway);
-}
+/* ---- installation ---- */
 
 struct found_table {
 	const struct nft *nft;
@@ -226,8 +271,11 @@ struct found_table {
 static int parse_comment(const struct nftnl_udata *attr, void *arg)
 {
 	const char **comment = arg;
-	if (nftnl_udata_type(attr) == NFTNL_UDATA_TABLE_COMMENT && nftnl_udata_len(attr) > 0)
-		*comment = nftnl_udata_get(attr);
+	const char *text = nftnl_udata_get(attr);
+	uint8_t size = nftnl_udata_len(attr);
+	if (nftnl_udata_type(attr) == NFTNL_UDATA_TABLE_COMMENT && size > 0 &&
+		text[size - 1] == '\0')
+		*comment = text;
 	return 0;
 }
 
@@ -235,34 +283,36 @@ static int on_table(const struct nlmsghdr *message, void *arg)
 {
 	struct found_table *found = arg;
 	struct nftnl_table *table = nftnl_table_alloc();
-	char wanted[128];
 	const char *comment = NULL;
 	uint32_t size = 0;
-	if (!table || nftnl_table_nlmsg_parse(message, table) < 0)
-		goto out;
-	const char *name = nftnl_table_get_str(table, NFTNL_TABLE_NAME);
-	if (!name || strcmp(name, found->nft->table) != 0 ||
-		nftnl_table_get_u32(table, NFTNL_TABLE_FAMILY) != NFPROTO_INET)
-		goto out;
-	found->found = true;
-	const void *data = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &size);
-	if (data && size > 0)
-		(void)nftnl_udata_parse(data, size, parse_comment, &comment);
-	nft_describe(found->nft, wanted);
-	found->same = comment && strcmp(comment, wanted) == 0;
-out:
-	if (table)
-		nftnl_table_free(table);
+	if (!table)
+		return MNL_CB_ERROR;
+	const char *name = nftnl_table_nlmsg_parse(message, table) < 0
+		? NULL
+		: nftnl_table_get_str(table, NFTNL_TABLE_NAME);
+	if (name && strcmp(name, found->nft->table) == 0 &&
+		nftnl_table_get_u32(table, NFTNL_TABLE_FAMILY) == NFPROTO_INET) {
+		const void *data = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &size);
+		if (data && size > 0)
+			(void)nftnl_udata_parse(data, size, parse_comment, &comment);
+		found->found = true;
+		found->same = comment && strcmp(comment, found->nft->comment) == 0;
+	}
+	nftnl_table_free(table);
 	return MNL_CB_OK;
 }
 
 static enum status find_table(struct nft *nft, struct found_table *ret_found, struct error *err)
 {
 	char request[1024];
-	*ret_found = (struct found_table){.nft = nft};
-	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
-		request, NFT_MSG_GETTABLE, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
-	return nft_query(nft, message, on_table, ret_found, err);
+	enum status status;
+	do {
+		*ret_found = (struct found_table){.nft = nft};
+		struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
+			request, NFT_MSG_GETTABLE, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
+		status = nft_query(nft, message, on_table, ret_found, err);
+	} while (status == STATUS_ABORTED);
+	return status;
 }
 
 struct first_refusal {
@@ -277,153 +327,69 @@ static void note_refusal(void *arg, size_t index, int errnum)
 		*first = (struct first_refusal){errnum, index};
 }
 
-/* The table, and with it the doors that an older one held, so that nobody is shut out by an
- * upgrade. */
-static enum status build(
-	struct nft *nft, bool replace, struct held_door *held, size_t count, struct error *err)
+static enum status build(struct nft *nft, enum nft_build how, bool exists, struct error *err)
 {
 	struct first_refusal refusal = {0};
 	batch_begin(nft);
-	nft_build_table(nft, replace);
-	for (size_t i = 0; i < count && batch_has_room(nft); i++) {
+	nft_build_table(nft, how, exists);
+	enum status status = batch_commit(nft, note_refusal, &refusal, err);
+	if (refusal.errnum)
+		return error_errno(err, STATUS_ABORTED, refusal.errnum,
+			"nftables: the kernel refused message %zu of table inet %s (has it "
+			"nf_tables "
+			"with ct, hash and limit?)",
+			refusal.index, nft->table);
+	return status;
+}
+
+/* A table of another shape is replaced; the doors it held go into the new one, with the uses and
+ * the time they have left. Nothing is open in between that was not before, but for a moment less
+ * is. */
+static enum status replace(struct nft *nft, bool keep_doors, struct error *err)
+{
+	struct held_door *held = NULL;
+	size_t count = 0, kept = 0, failed = 0;
+	if (keep_doors)
+		(void)nft_dump(nft, &held, &count, NULL); /* unreadable: a snapshot brings them */
+	struct door *doors = calloc(count + 1, sizeof *doors);
+	struct door_failure *failures = calloc(count + 1, sizeof *failures);
+	for (size_t i = 0; doors && i < count; i++) {
 		struct door door = held[i].door;
 		if (door.uses && held[i].counter >= door.uses)
 			continue;
 		if (door.uses)
 			door.uses -= held[i].counter;
-		nft_build_add(nft, &door);
+		doors[kept++] = door;
 	}
-	enum status status = batch_commit(nft, note_refusal, &refusal, err);
-	if (refusal.errnum)
-		return error_errno(err, STATUS_UNAVAILABLE, refusal.errnum,
-			"nftables: the kernel refused message %zu of table inet %s (does it have "
-			"nf_tables with ct, hash and limit?)",
-			refusal.index, nft->table);
+	enum status status = build(nft, NFT_BUILD_NEW_TABLE, true, err);
+	if (!status && doors && failures)
+		(void)nft_apply(nft, doors, kept, NULL, 0, failures, &failed, NULL);
+	free(held);
+	free(doors);
+	free(failures);
 	return status;
 }
 
-enum status nft_adopt(struct nft *nft, bool *ret_created, struct error *err)
+enum status nft_install(struct nft *nft, enum nft_adoption *ret_adoption, struct error *err)
 {
 	struct found_table found;
-	struct held_door *held = NULL;
-	size_t count = 0;
 	enum status status = find_table(nft, &found, err);
 	if (status)
 		return status;
-	if (found.found && found.same) {
-		*ret_created = false;
-		return STATUS_OK;
+	if (found.found && !found.same) {
+		/* Of another boot: its doors were armed anew when it was loaded. */
+		status = build(nft, NFT_BUILD_NEW_TABLE, true, err);
+		if (!status)
+			*ret_adoption = NFT_REPLACED;
+		return status;
 	}
-	if (found.found)
-		(void)nft_dump(nft, &held, &count,
-			NULL); /* of another schema: then nothing can be carried over */
-	status = build(nft, found.found, held, count, err);
-	free(held);
+	status = build(nft, NFT_BUILD_ONTO, found.found, err);
+	if (status == STATUS_ABORTED && found.found)
+		status = build(nft, NFT_BUILD_NEW_CHAIN, true, err);
+	bool adopted = !status;
+	if (status == STATUS_ABORTED && found.found)
+		status = replace(nft, true, err);
 	if (!status)
-		*ret_created = !found.found;
+		*ret_adoption = !found.found ? NFT_CREATED : adopted ? NFT_ADOPTED : NFT_REPLACED;
 	return status;
-}
-
-/* ---- watching ---- */
-
-int nft_watch_fd(const struct nft *nft)
-{
-	return mnl_socket_get_fd(nft->watch);
-}
-
-struct watch {
-	const struct nft *nft;
-	bool touched;
-};
-
-static int on_notification(const struct nlmsghdr *message, void *arg)
-{
-	struct watch *watch = arg;
-	uint16_t type = (uint16_t)(message->nlmsg_type & 0xff);
-	if (message->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
-		message->nlmsg_pid == nft_portid(watch->nft))
-		return MNL_CB_OK;
-	switch (type) {
-	case NFT_MSG_DELTABLE:
-	case NFT_MSG_DELCHAIN:
-	case NFT_MSG_DELRULE:
-	case NFT_MSG_NEWRULE:
-	case NFT_MSG_DELSET:
-	case NFT_MSG_DELSETELEM:
-		watch->touched = true;
-		break;
-	default:
-		break;
-	}
-	return MNL_CB_OK;
-}
-
-bool nft_watch(struct nft *nft)
-{
-	struct watch watch = {.nft = nft};
-	struct found_table found;
-	char bytes[32768];
-	for (int i = 0; i < 256; i++) {
-		ssize_t size = mnl_socket_recvfrom(nft->watch, bytes, sizeof bytes);
-		if (size < 0 && errno == EINTR)
-			continue;
-		if (size < 0 && errno == ENOBUFS)
-			watch.touched = true; /* something was lost: look for ourselves */
-		if (size < 0)
-			break;
-		(void)mnl_cb_run(bytes, (size_t)size, 0, 0, on_notification, &watch);
-	}
-	if (!watch.touched)
-		return false;
-	return find_table(nft, &found, NULL) == STATUS_OK && !(found.found && found.same);
-}
-
-/* ---- problems ---- */
-
-struct problems {
-	const struct nft *nft;
-	char *text;
-	size_t size, used;
-};
-
-static int on_chain(const struct nlmsghdr *message, void *arg)
-{
-	struct problems *problems = arg;
-	struct nftnl_chain *chain = nftnl_chain_alloc();
-	if (!chain || nftnl_chain_nlmsg_parse(message, chain) < 0)
-		goto out;
-	const char *table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
-	const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-	uint32_t family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
-	if (!table || !name || !nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM) ||
-		!nftnl_chain_is_set(chain, NFTNL_CHAIN_POLICY) ||
-		(family != NFPROTO_INET && family != NFPROTO_IPV4 && family != NFPROTO_IPV6) ||
-		nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM) != NF_INET_FORWARD ||
-		nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) != NF_DROP ||
-		strcmp(table, problems->nft->table) == 0)
-		goto out;
-	int n = snprintf(problems->text + problems->used, problems->size - problems->used,
-		"%schain %s of table %s drops by policy in the forward hook: its drop wins over "
-		"our accept: accept ct mark & 0x%x there",
-		problems->used ? "\n" : "", name, table, problems->nft->config.mark);
-	if (n > 0 && (size_t)n < problems->size - problems->used)
-		problems->used += (size_t)n;
-	else
-		problems->text[problems->used] = '\0';
-out:
-	if (chain)
-		nftnl_chain_free(chain);
-	return MNL_CB_OK;
-}
-
-void nft_find_problems(struct nft *nft, char *text, size_t size)
-{
-	struct problems problems = {.nft = nft, .text = text, .size = size};
-	char request[1024];
-	text[0] = '\0';
-	if (!nft->config.enforce)
-		return; /* overlay: the administrator's own chain decides, with our mark */
-	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
-		request, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NLM_F_DUMP, nft->sequence++);
-	(void)nft_query(nft, message, on_chain, &problems, NULL);
 }

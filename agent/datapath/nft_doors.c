@@ -14,7 +14,11 @@
 #include "agent/datapath/nft_internal.h"
 
 #define WEEK_S (7U * 86400)
-#define UNLIMITED_RATE 1000000000ULL /* a second: never runs out */
+#define UNLIMITED_RATE 1000000000 /* a second: never runs out */
+#define NS_A_SECOND 1000000000ULL
+/* A deletion that what is gone already does not make fail (an aborted transaction costs some 10
+ * ms); Linux 6.3, newer than the headers of Debian 12. */
+#define DESTROY_ELEMENT 30 /* NFT_MSG_DESTROYSETELEM */
 
 void nft_map_name(char name[static 16], bool ipv6, bool oneway, uint32_t shard)
 {
@@ -90,12 +94,29 @@ uint32_t nft_shard(const struct door *door)
 
 /* ---- messages ---- */
 
+bool nft_limit_of(uint64_t uses, uint64_t timeout_ms, struct nft_limit *ret_limit)
+{
+	/* The bucket fills up by one in unit_s: longer than the door can last, or one more would
+	 * pass. The kernel keeps burst * unit in nanoseconds in 64 bits. */
+	uint64_t unit_s = timeout_ms / 1000 + 60;
+	if (uses == 0) {
+		*ret_limit = (struct nft_limit){UNLIMITED_RATE, 1, UNLIMITED_RATE};
+		return true;
+	}
+	if (unit_s < WEEK_S && uses <= UINT64_MAX / NS_A_SECOND / WEEK_S)
+		unit_s = WEEK_S; /* nft prints it as 1/week */
+	if (uses > UINT32_MAX || unit_s > UINT64_MAX / NS_A_SECOND / uses)
+		return false;
+	*ret_limit = (struct nft_limit){1, unit_s, (uint32_t)uses};
+	return true;
+}
+
 static struct nftnl_set *set_of(const struct nft *nft, const struct door *door)
 {
 	struct nftnl_set *set = nftnl_set_alloc();
 	char name[16];
 	if (!set)
-		abort();
+		return NULL;
 	nft_map_name(name, door->client.family == ADDR_IPV6, door->oneway, nft_shard(door));
 	nftnl_set_set_str(set, NFTNL_SET_TABLE, nft->table);
 	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
@@ -103,144 +124,251 @@ static struct nftnl_set *set_of(const struct nft *nft, const struct door *door)
 	return set;
 }
 
-static struct nftnl_set_elem *element_of(const struct door *door)
+/* An element with its key, in `set`. */
+static struct nftnl_set_elem *add_element(struct nftnl_set *set, const struct door *door)
 {
-	struct nftnl_set_elem *element = nftnl_set_elem_alloc();
+	struct nftnl_set_elem *element = set ? nftnl_set_elem_alloc() : NULL;
 	uint8_t key[NFT_KEY6_BYTES];
 	uint32_t size = (uint32_t)nft_key(door, key);
 	if (!element)
-		abort();
+		return NULL;
 	nftnl_set_elem_set(element, NFTNL_SET_ELEM_KEY, key, size);
+	nftnl_set_elem_add(set, element);
 	return element;
 }
 
-static void add_limit(struct nftnl_set_elem *element, uint64_t uses)
+static bool add_limit(struct nftnl_set_elem *element, const struct door *door)
 {
-	struct nftnl_expr *limit = nftnl_expr_alloc("limit"),
-			  *counter = nftnl_expr_alloc("counter");
-	if (!limit || !counter)
-		abort();
-	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, uses ? 1 : UNLIMITED_RATE);
-	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_UNIT, uses ? WEEK_S : 1);
-	nftnl_expr_set_u32(
-		limit, NFTNL_EXPR_LIMIT_BURST, uses ? (uint32_t)uses : (uint32_t)UNLIMITED_RATE);
+	struct nftnl_expr *limit = nftnl_expr_alloc("limit");
+	struct nftnl_expr *counter = nftnl_expr_alloc("counter");
+	struct nft_limit values = {1, WEEK_S, 1};
+	if (!limit || !counter) {
+		if (limit)
+			nftnl_expr_free(limit);
+		if (counter)
+			nftnl_expr_free(counter);
+		return false;
+	}
+	(void)nft_limit_of(door->uses, door->timeout_ms, &values); /* callers have asked */
+	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, values.rate);
+	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_UNIT, values.unit_s);
+	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_BURST, values.burst);
 	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
 	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_FLAGS, 0);
 	nftnl_set_elem_add_expr(element, limit);
 	nftnl_set_elem_add_expr(element, counter);
+	return true;
 }
 
-void nft_build_add(struct nft *nft, const struct door *door)
+bool nft_build_add(struct nft *nft, const struct door *door)
 {
 	struct nftnl_set *set = set_of(nft, door);
-	struct nftnl_set_elem *element = element_of(door);
-	nftnl_set_elem_set(
-		element, NFTNL_SET_ELEM_DATA, door->grant.bytes, sizeof door->grant.bytes);
-	nftnl_set_elem_set_u64(
-		element, NFTNL_SET_ELEM_TIMEOUT, door->timeout_ms ? door->timeout_ms : 1);
-	add_limit(element, door->uses);
-	nftnl_set_elem_add(set, element);
-	nftnl_set_elems_nlmsg_build_payload(
-		batch_message(nft, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL), set);
-	batch_next(nft);
-	nftnl_set_free(set);
+	struct nftnl_set_elem *element = add_element(set, door);
+	bool built = element && add_limit(element, door);
+	if (built) {
+		nftnl_set_elem_set(
+			element, NFTNL_SET_ELEM_DATA, door->grant.bytes, sizeof door->grant.bytes);
+		nftnl_set_elem_set_u64(
+			element, NFTNL_SET_ELEM_TIMEOUT, door->timeout_ms ? door->timeout_ms : 1);
+		nftnl_set_elems_nlmsg_build_payload(
+			batch_message(nft, NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL), set);
+		batch_next(nft);
+	}
+	if (set)
+		nftnl_set_free(set);
+	return built;
 }
 
-void nft_build_remove(struct nft *nft, const struct door *door)
+bool nft_build_remove(struct nft *nft, const struct door *door)
 {
 	struct nftnl_set *set = set_of(nft, door);
-	nftnl_set_elem_add(set, element_of(door));
-	nftnl_set_elems_nlmsg_build_payload(batch_message(nft, NFT_MSG_DELSETELEM, 0), set);
-	batch_next(nft);
-	nftnl_set_free(set);
+	bool built = add_element(set, door) != NULL;
+	if (built) {
+		nftnl_set_elems_nlmsg_build_payload(
+			batch_message(
+				nft, nft->no_destroy ? NFT_MSG_DELSETELEM : DESTROY_ELEMENT, 0),
+			set);
+		batch_next(nft);
+	}
+	if (set)
+		nftnl_set_free(set);
+	return built;
 }
 
 /* ---- applying ---- */
 
+/* What is to be done with one door in the next try. */
+enum step { STEP_DO, STEP_REPLACE, STEP_CONFLICT, STEP_SKIP };
+
 /* One try: what is still to be done, and what the kernel says of each message. */
 struct attempt {
+	struct nft *nft;
 	const struct door *add, *remove;
-	bool *skip_add, *skip_remove;
-	size_t *add_at, *remove_at; /* of each message: index into add or remove */
-	size_t removes; /* messages that are removals come first */
+	size_t add_count, remove_count;
+	enum step *add_step, *remove_step;
+	/* Of each message: index into remove, into add (+ remove_count), or for the removal of what
+	 * an addition replaces its index into add (+ remove_count + add_count). */
+	size_t *message_of, messages;
+	bool destroying; /* removals are DESTROYSETELEM */
+	bool conflicts, table_gone;
 	struct door_failure *failures;
 	size_t failure_count;
 };
 
+static void fail_door(struct attempt *attempt, size_t at, const char *cause)
+{
+	struct door_failure *failure = &attempt->failures[attempt->failure_count++];
+	failure->grant = attempt->add[at].grant;
+	snprintf(failure->cause, sizeof failure->cause, "%s", cause);
+	attempt->add_step[at] = STEP_SKIP;
+}
+
+static const char *explain(int errnum)
+{
+	switch (errnum) {
+	case ENFILE:
+		return "the kernel's map of doors is full";
+	case EEXIST:
+		return "another door has the same key and cannot be replaced";
+	default:
+		return strerror(errnum);
+	}
+}
+
+static void removal_refused(
+	struct attempt *attempt, enum step *step, enum step otherwise, int errnum)
+{
+	if (errnum != ENOENT && attempt->destroying)
+		attempt->nft->no_destroy = true; /* before Linux 6.3: once more, in its words */
+	else
+		*step = otherwise; /* expired or removed by others: what was wanted */
+}
+
+static void addition_refused(struct attempt *attempt, size_t at, int errnum)
+{
+	enum step *step = &attempt->add_step[at];
+	if (errnum == ENOENT) {
+		attempt->table_gone = true; /* its map is */
+	} else if (errnum == EEXIST && *step == STEP_DO) {
+		*step = STEP_CONFLICT;
+		attempt->conflicts = true;
+	} else if (*step != STEP_SKIP) {
+		fail_door(attempt, at, explain(errnum));
+	}
+}
+
 static void refused(void *arg, size_t index, int errnum)
 {
 	struct attempt *attempt = arg;
-	if (index < attempt->removes) {
-		attempt->skip_remove[attempt->remove_at[index]] =
-			true; /* gone already (ENOENT), or never there */
+	size_t at = attempt->message_of[index];
+	if (at < attempt->remove_count) {
+		removal_refused(attempt, &attempt->remove_step[at], STEP_SKIP, errnum);
 		return;
 	}
-	size_t at = attempt->add_at[index - attempt->removes];
-	if (attempt->skip_add[at])
-		return;
-	attempt->skip_add[at] = true;
-	struct door_failure *failure = &attempt->failures[attempt->failure_count++];
-	failure->grant = attempt->add[at].grant;
-	snprintf(failure->cause, sizeof failure->cause, "%s",
-		errnum == EEXIST ? "another door has the same key" : strerror(errnum));
+	at -= attempt->remove_count;
+	if (at < attempt->add_count)
+		addition_refused(attempt, at, errnum);
+	else
+		removal_refused(
+			attempt, &attempt->add_step[at - attempt->add_count], STEP_DO, errnum);
 }
 
-static enum status try_apply(struct nft *nft, struct attempt *attempt, size_t add_count,
-	size_t remove_count, struct error *err)
+static void note(struct attempt *attempt, size_t at)
 {
-	size_t adds = 0;
-	attempt->removes = 0;
+	attempt->message_of[attempt->messages++] = at;
+}
+
+static enum status try_apply(struct nft *nft, struct attempt *attempt, struct error *err)
+{
+	attempt->messages = 0;
+	attempt->destroying = !nft->no_destroy;
 	batch_begin(nft);
-	for (size_t i = 0; i < remove_count; i++) {
-		if (attempt->skip_remove[i])
+	for (size_t i = 0; i < attempt->remove_count; i++) {
+		if (attempt->remove_step[i] == STEP_SKIP)
 			continue;
-		attempt->remove_at[attempt->removes++] = i;
-		nft_build_remove(nft, &attempt->remove[i]);
+		nft->failed |= !nft_build_remove(nft, &attempt->remove[i]);
+		note(attempt, i);
 	}
-	for (size_t i = 0; i < add_count; i++) {
-		if (attempt->skip_add[i])
+	for (size_t i = 0; i < attempt->add_count; i++) {
+		if (attempt->add_step[i] == STEP_SKIP)
 			continue;
-		attempt->add_at[adds++] = i;
-		nft_build_add(nft, &attempt->add[i]);
-	}
-	if (attempt->removes + adds == 0) {
-		mnl_nlmsg_batch_stop(nft->batch);
-		nft->batch = NULL;
-		return STATUS_OK;
+		if (attempt->add_step[i] == STEP_REPLACE) {
+			nft->failed |= !nft_build_remove(nft, &attempt->add[i]);
+			note(attempt, attempt->remove_count + attempt->add_count + i);
+		}
+		nft->failed |= !nft_build_add(nft, &attempt->add[i]);
+		note(attempt, attempt->remove_count + i);
 	}
 	return batch_commit(nft, refused, attempt, err);
 }
 
-#define TRANSACTION_DOORS 2000 /* of each kind: fits the batch buffer */
+/* Who holds the key? Our own grant: all is well. Another: it goes. */
+static void settle_conflicts(struct nft *nft, struct attempt *attempt)
+{
+	for (size_t i = 0; attempt->conflicts && i < attempt->add_count; i++) {
+		struct held_door held;
+		if (attempt->add_step[i] != STEP_CONFLICT)
+			continue;
+		if (!nft_get(nft, &attempt->add[i], &held))
+			attempt->add_step[i] = STEP_DO; /* expired since */
+		else if (id_equal(&held.door.grant, &attempt->add[i].grant))
+			attempt->add_step[i] = STEP_SKIP;
+		else
+			attempt->add_step[i] = STEP_REPLACE;
+	}
+	attempt->conflicts = false;
+}
+
+static void refuse_uncountable(struct attempt *attempt)
+{
+	for (size_t i = 0; i < attempt->add_count; i++) {
+		struct nft_limit limit;
+		const struct door *door = &attempt->add[i];
+		if (!nft_limit_of(door->uses, door->timeout_ms, &limit))
+			fail_door(attempt, i,
+				"the kernel cannot count so many connections over so "
+				"long a lifetime: ask for fewer, or for unlimited");
+	}
+}
+
+#define TRANSACTION_DOORS 2000 /* of each kind: fits the batch buffer, replacements included */
+#define TRIES_MOST 16
 
 static enum status apply_some(struct nft *nft, const struct door *add, size_t add_count,
 	const struct door *remove, size_t remove_count, struct door_failure *failures,
 	size_t *failure_count, struct error *err)
 {
 	size_t total = add_count + remove_count;
-	bool *skip = calloc(total ? total : 1, sizeof *skip);
-	size_t *at = calloc(total ? total : 1, sizeof *at);
+	enum step *steps = calloc(total + 1, sizeof *steps);
+	size_t *message_of = calloc(total + add_count + 1, sizeof *message_of);
 	enum status status = STATUS_ABORTED;
-	if (!skip || !at) {
-		free(skip);
-		free(at);
+	if (!steps || !message_of) {
+		free(steps);
+		free(message_of);
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	}
-	struct attempt attempt = {.add = add,
+	struct attempt attempt = {.nft = nft,
+		.add = add,
 		.remove = remove,
-		.skip_add = skip,
-		.skip_remove = skip + add_count,
-		.add_at = at,
-		.remove_at = at + add_count,
+		.add_step = steps,
+		.remove_step = steps + add_count,
+		.message_of = message_of,
+		.add_count = add_count,
+		.remove_count = remove_count,
 		.failures = failures,
 		.failure_count = *failure_count};
-	/* Each try that is refused leaves at least one message out; the kernel names all it
-	 * dislikes, so few are needed. */
-	for (size_t i = 0; i <= total && status == STATUS_ABORTED; i++)
-		status = try_apply(nft, &attempt, add_count, remove_count, err);
+	refuse_uncountable(&attempt);
+	/* The kernel names all it dislikes at once, so two or three tries are the rule. */
+	for (int i = 0; i < TRIES_MOST && status == STATUS_ABORTED && !attempt.table_gone; i++) {
+		status = try_apply(nft, &attempt, err);
+		settle_conflicts(nft, &attempt);
+	}
+	if (attempt.table_gone)
+		status = error_set(
+			err, STATUS_NOT_FOUND, "nftables: table inet %s is gone", nft->table);
 	*failure_count = attempt.failure_count;
-	free(skip);
-	free(at);
+	free(steps);
+	free(message_of);
 	return status;
 }
 
@@ -253,11 +381,11 @@ enum status nft_apply(struct nft *nft, const struct door *add, size_t add_count,
 	while (!status && (add_count > 0 || remove_count > 0)) {
 		size_t removes =
 			remove_count < TRANSACTION_DOORS ? remove_count : TRANSACTION_DOORS;
-		/* Additions may need the keys that removals free: they come once all removals are
-		 * in. */
-		size_t adds = remove_count > removes    ? 0
-			: add_count < TRANSACTION_DOORS ? add_count
-							: TRANSACTION_DOORS;
+		size_t adds = add_count < TRANSACTION_DOORS ? add_count : TRANSACTION_DOORS;
+		/* Additions may need the keys that removals free: they come once all those are in.
+		 */
+		if (remove_count > removes)
+			adds = 0;
 		status = apply_some(nft, add, adds, remove, removes, failures, &failure_count, err);
 		/* An empty list may be NULL, which nothing may be added to. */
 		if (adds)
@@ -344,6 +472,27 @@ static int on_elements(const struct nlmsghdr *message, void *arg)
 	return ((struct dump *)arg)->failed ? MNL_CB_ERROR : MNL_CB_OK;
 }
 
+bool nft_get(struct nft *nft, const struct door *key, struct held_door *ret_held)
+{
+	struct dump dump = {.ipv6 = key->client.family == ADDR_IPV6, .oneway = key->oneway};
+	char request[1024];
+	struct nftnl_set *set = set_of(nft, key);
+	bool found = false;
+	if (add_element(set, key)) {
+		struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
+			request, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_ACK, nft->sequence++);
+		nftnl_set_elems_nlmsg_build_payload(message, set);
+		found = nft_query(nft, message, on_elements, &dump, NULL) == STATUS_OK &&
+			dump.count == 1;
+	}
+	if (found)
+		*ret_held = dump.doors[0];
+	free(dump.doors);
+	if (set)
+		nftnl_set_free(set);
+	return found;
+}
+
 static enum status dump_map(struct nft *nft, uint32_t shard, struct dump *dump, struct error *err)
 {
 	char request[1024], name[16];
@@ -353,16 +502,16 @@ static enum status dump_map(struct nft *nft, uint32_t shard, struct dump *dump, 
 	nft_map_name(name, dump->ipv6, dump->oneway, shard);
 	nftnl_set_set_str(set, NFTNL_SET_TABLE, nft->table);
 	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
-	struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
-		request, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
-	nftnl_set_elems_nlmsg_build_payload(message, set);
-	nftnl_set_free(set);
 	size_t before = dump->count;
 	enum status status;
 	do {
+		struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
+			request, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
+		nftnl_set_elems_nlmsg_build_payload(message, set);
 		dump->count = before; /* a dump that was disturbed begins again */
 		status = nft_query(nft, message, on_elements, dump, err);
 	} while (status == STATUS_ABORTED);
+	nftnl_set_free(set);
 	return status;
 }
 
