@@ -1,19 +1,25 @@
 /* Design.
  *
- * Input: the stream receives straight into its input buffer; frames are taken off its front, at
- * most FRAMES_A_WAKE at a time, then the rest waits for its turn on the loop, so that one busy peer
- * does not starve the others. No receive is posted while whole frames are unhandled: TCP's window
- * pushes back on a peer that sends faster than we work.
+ * Input: frames are taken off the front of the stream's input, at most FRAMES_A_WAKE at a time,
+ * then the rest waits for its turn on the loop, so that one busy peer does not starve the others.
+ * No more input is asked for while whole frames are unhandled: TCP's window pushes back on a peer
+ * that sends faster than we work.
  *
  * Output: frames collect in `output` while a send is under way; then all of them leave in one send.
- * What waits is bounded for each connection and in all; a peer that does not read is closed,
- * because to wait for it would mean to grow for it.
+ * What waits is bounded for each connection; a peer that does not read is closed, because to wait
+ * for it would mean to grow for it. When all connections together hold too much, the one that holds
+ * most goes, not the one that happens to send.
  *
  * Time: one timer a connection. It is not moved by traffic: when it fires it looks at the time of
  * the last frame and sleeps on, sends a PING, or ends the connection.
  *
  * End: one function, conn_end(), for every failure. It stops the stream at once and tells the owner
- * later, from the loop, so that no owner is called back inside its own call. */
+ * later, from the loop, so that no owner is called back inside its own call. GOODBYE comes before
+ * it where the peer should learn why: closing a socket with unread bytes in it makes the kernel
+ * send a reset that can overtake the words, therefore we read on until the peer closes.
+ *
+ * Memory: the owner frees, at any time, also inside on_frame(). `busy` and the posted tasks say who
+ * still has the pointer; the last of them frees. */
 #include "proto/rpc/conn.h"
 
 #include <stdlib.h>
@@ -25,13 +31,20 @@
 #include "proto/rpc/stream.h"
 
 #define FRAMES_A_WAKE 64
-#define RECEIVE_BYTES 4096
-#define GOODBYE_US 2000000
+#define KEEP_BYTES 65536 /* larger buffers are given back when they are empty */
+#define GOODBYE_US 2000000 /* for the words to leave */
+#define LINGER_US 500000 /* for the peer to close after them */
+
+static void dispose(struct conn *conn)
+{
+	if (conn->freed && conn->busy == 0 && !conn->gone_posted && !conn->more_posted)
+		free(conn);
+}
 
 static void account(struct conn *conn)
 {
 	size_t now = conn->output.length + (conn->stream ? stream_sending(conn->stream) : 0);
-	*conn->queued_total = *conn->queued_total - conn->queued + now;
+	conn->group->queued = conn->group->queued - conn->queued + now;
 	conn->queued = now;
 }
 
@@ -39,12 +52,10 @@ static void gone(void *arg)
 {
 	struct conn *conn = arg;
 	conn->gone_posted = false;
-	if (conn->freed) {
-		if (!conn->more_posted)
-			free(conn);
-		return;
-	}
-	conn->on_closed(conn->arg, conn->end, &conn->error);
+	if (conn->freed)
+		dispose(conn);
+	else
+		conn->on_closed(conn->arg, conn->end, &conn->error);
 }
 
 static void release(struct conn *conn)
@@ -55,15 +66,22 @@ static void release(struct conn *conn)
 	conn->stream = NULL;
 	buffer_fini(&conn->output);
 	account(conn);
+	if (conn->previous)
+		conn->previous->next = conn->next;
+	else
+		conn->group->conns = conn->next;
+	if (conn->next)
+		conn->next->previous = conn->previous;
 }
 
 static void conn_end(struct conn *conn, enum conn_end end, const struct error *err)
 {
 	if (conn->closed)
 		return;
-	release(conn);
 	conn->end = end;
-	conn->error = *err;
+	if (err != &conn->error)
+		conn->error = *err;
+	release(conn);
 	conn->gone_posted = true;
 	loop_post(conn->loop, &conn->gone, gone, conn);
 }
@@ -75,90 +93,114 @@ static void fail(struct conn *conn, enum conn_end end, enum status status, const
 	conn_end(conn, end, &err);
 }
 
+static void goodbye(struct conn *conn, enum conn_end end, const struct error *why);
+
+static void malformed(struct conn *conn, enum status status, const char *text)
+{
+	struct error err;
+	error_set(&err, status, "%s", text);
+	if (conn->polite)
+		goodbye(conn, CONN_MALFORMED, &err);
+	else
+		conn_end(conn, CONN_MALFORMED, &err);
+}
+
+/* ---- input ---- */
+
 static void handle_frames(struct conn *conn);
 
 static void handle_more(void *arg)
 {
 	struct conn *conn = arg;
 	conn->more_posted = false;
-	if (conn->freed) {
-		if (!conn->gone_posted)
-			free(conn);
-		return;
-	}
+	conn->busy++;
 	if (!conn->closed)
 		handle_frames(conn);
+	conn->busy--;
+	dispose(conn);
 }
 
 static void control_frame(struct conn *conn, Postern__V1__FrameKind kind)
 {
 	Postern__V1__Frame frame = POSTERN__V1__FRAME__INIT;
 	frame.kind = kind;
-	(void)conn_send(conn, &frame);
+	(void)conn_send(conn, &frame, NULL);
 }
 
 static void handle_frame(struct conn *conn, const Postern__V1__Frame *frame)
 {
 	conn->received_us = clock_mono_us();
-	if (conn->finishing)
-		return;
 	if (frame->kind == POSTERN__V1__FRAME_KIND__FRAME_KIND_PING)
 		control_frame(conn, POSTERN__V1__FRAME_KIND__FRAME_KIND_PONG);
 	else if (frame->kind != POSTERN__V1__FRAME_KIND__FRAME_KIND_PONG)
 		conn->on_frame(conn->arg, frame);
 }
 
-/* True when more input is needed to go on. */
-static bool take_frames(struct conn *conn, size_t *ret_need)
+static void take_frame(struct conn *conn, bool *ret_incomplete)
 {
-	for (int i = 0; i < FRAMES_A_WAKE; i++) {
-		Postern__V1__Frame *frame = NULL;
-		switch (frame_take(stream_input(conn->stream), conn->max_frame, &frame, ret_need)) {
-		case FRAME_OK:
-			handle_frame(conn, frame);
-			frame_free(frame);
-			if (conn->closed)
-				return false;
-			break;
-		case FRAME_INCOMPLETE:
-			return true;
-		case FRAME_TOO_LARGE:
-			fail(conn, CONN_MALFORMED, STATUS_RESOURCE_EXHAUSTED,
-				"the peer sent a frame over the limit: is it a Postern peer?");
-			return false;
-		case FRAME_MALFORMED:
-			fail(conn, CONN_MALFORMED, STATUS_INVALID_ARGUMENT,
-				"the peer sent bytes that are not a frame: is it a Postern peer?");
-			return false;
-		}
+	Postern__V1__Frame *frame = NULL;
+	switch (frame_take(stream_input(conn->stream), conn->max_receive, &frame)) {
+	case FRAME_OK:
+		handle_frame(conn, frame);
+		frame_free(frame);
+		break;
+	case FRAME_INCOMPLETE:
+		*ret_incomplete = true;
+		break;
+	case FRAME_TOO_LARGE:
+		malformed(conn, STATUS_RESOURCE_EXHAUSTED,
+			"a frame over the limit came in: send less at once, if this was a Postern "
+			"frame at all");
+		break;
+	case FRAME_MALFORMED:
+		malformed(conn, STATUS_INVALID_ARGUMENT,
+			"bytes came in that are not a Postern frame: is it the right port, and the "
+			"right program?");
+		break;
 	}
-	conn->more_posted = true;
-	loop_post(conn->loop, &conn->more, handle_more, conn);
-	return false;
 }
 
 static void handle_frames(struct conn *conn)
 {
-	size_t need = 0;
-	if (!take_frames(conn, &need))
+	bool incomplete = false;
+	for (int i = 0; i < FRAMES_A_WAKE && !incomplete && !conn->closed; i++) {
+		if (conn->finishing) {
+			struct buffer *input = stream_input(conn->stream);
+			buffer_consume(input, input->length);
+			incomplete = true;
+		} else {
+			take_frame(conn, &incomplete);
+		}
+	}
+	if (conn->closed)
 		return;
-	if (stream_input(conn->stream)->length == 0 &&
-		stream_input(conn->stream)->capacity > 4 * RECEIVE_BYTES)
-		buffer_shrink(stream_input(conn->stream));
-	conn->receiving = true;
-	if (stream_receive(conn->stream, need > RECEIVE_BYTES ? need : RECEIVE_BYTES))
-		fail(conn, CONN_CLOSED, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	if (incomplete) {
+		if (stream_input(conn->stream)->capacity > KEEP_BYTES)
+			buffer_shrink(stream_input(conn->stream));
+		stream_receive(conn->stream);
+	} else {
+		conn->more_posted = true;
+		loop_post(conn->loop, &conn->more, handle_more, conn);
+	}
 }
 
 static void received(void *arg, const struct error *err)
 {
 	struct conn *conn = arg;
-	conn->receiving = false;
-	if (err->status)
+	conn->busy++;
+	if (err->status && conn->finishing)
+		conn_end(conn, conn->end, &conn->error);
+	else if (err->status)
 		conn_end(conn, CONN_CLOSED, err);
 	else
 		handle_frames(conn);
+	conn->busy--;
+	dispose(conn);
 }
+
+/* ---- output ---- */
+
+static void tick(void *arg);
 
 static void flush(struct conn *conn)
 {
@@ -174,14 +216,55 @@ static void sent(void *arg, const struct error *err)
 	struct conn *conn = arg;
 	conn->sending = false;
 	if (err->status) {
-		conn_end(conn, CONN_CLOSED, err);
+		conn_end(conn, conn->finishing ? conn->end : CONN_CLOSED,
+			conn->finishing ? &conn->error : err);
 		return;
 	}
 	account(conn);
 	flush(conn);
-	if (conn->finishing && !conn->sending)
-		conn_end(conn, CONN_CLOSED, &conn->error);
+	if (!conn->sending && conn->output.capacity > KEEP_BYTES)
+		buffer_shrink(&conn->output);
+	if (!conn->sending && conn->finishing)
+		loop_timer_set(conn->loop, &conn->tick, clock_mono_us() + LINGER_US, tick, conn);
 }
+
+/* The largest holders go until what is left fits again. */
+static void relieve(struct conn_group *group, size_t most)
+{
+	while (group->queued > most && group->conns) {
+		struct conn *heaviest = group->conns;
+		for (struct conn *conn = group->conns; conn; conn = conn->next)
+			if (conn->queued > heaviest->queued)
+				heaviest = conn;
+		fail(heaviest, CONN_SLOW_READER, STATUS_RESOURCE_EXHAUSTED,
+			"the peer does not read, and too much waits to be sent to all peers");
+	}
+}
+
+enum status conn_send(
+	struct conn *conn, const Postern__V1__Frame *frame, const ProtobufCMessage *body)
+{
+	if (conn->closed || conn->finishing)
+		return STATUS_UNAVAILABLE;
+	enum status status = frame_append(&conn->output, frame, body, conn->max_send);
+	if (status == STATUS_INVALID_ARGUMENT)
+		return status;
+	account(conn);
+	if (status || conn->queued > conn->limits->max_queued_bytes) {
+		fail(conn, CONN_SLOW_READER, STATUS_RESOURCE_EXHAUSTED,
+			"the peer does not read: too much waits to be sent");
+		return STATUS_UNAVAILABLE;
+	}
+	if (conn->group->queued > conn->limits->max_queued_bytes_total) {
+		relieve(conn->group, conn->limits->max_queued_bytes_total);
+		if (conn->closed)
+			return STATUS_UNAVAILABLE;
+	}
+	flush(conn);
+	return STATUS_OK;
+}
+
+/* ---- time ---- */
 
 static void tick(void *arg)
 {
@@ -190,12 +273,12 @@ static void tick(void *arg)
 	int64_t idle_due = conn->received_us + (int64_t)conn->idle_ms * 1000;
 	int64_t beat_due = conn->sent_us + (int64_t)conn->heartbeat_ms * 1000;
 	if (conn->finishing) {
-		conn_end(conn, CONN_SLOW_READER, &conn->error);
+		conn_end(conn, conn->sending ? CONN_SLOW_READER : conn->end, &conn->error);
 		return;
 	}
 	if (now >= idle_due) {
 		fail(conn, CONN_IDLE, STATUS_UNAVAILABLE,
-			"the peer was silent for longer than the idle limit");
+			"the other side was silent for longer than the idle limit");
 		return;
 	}
 	if (now >= beat_due) {
@@ -208,8 +291,20 @@ static void tick(void *arg)
 		conn->loop, &conn->tick, beat_due < idle_due ? beat_due : idle_due, tick, conn);
 }
 
+void conn_set_beat(struct conn *conn, uint32_t heartbeat_ms, uint32_t idle_ms)
+{
+	uint32_t first = heartbeat_ms < idle_ms ? heartbeat_ms : idle_ms;
+	conn->heartbeat_ms = heartbeat_ms;
+	conn->idle_ms = idle_ms;
+	if (!conn->closed && !conn->finishing)
+		loop_timer_set(conn->loop, &conn->tick, clock_mono_us() + (int64_t)first * 1000,
+			tick, conn);
+}
+
+/* ---- life ---- */
+
 struct conn *conn_new(struct loop *loop, struct stream *stream, const struct rpc_limits *limits,
-	size_t *queued_total, void (*on_frame)(void *arg, const Postern__V1__Frame *frame),
+	struct conn_group *group, void (*on_frame)(void *arg, const Postern__V1__Frame *frame),
 	void (*on_closed)(void *arg, enum conn_end end, const struct error *err), void *arg)
 {
 	struct conn *conn = calloc(1, sizeof *conn);
@@ -220,57 +315,52 @@ struct conn *conn_new(struct loop *loop, struct stream *stream, const struct rpc
 	conn->loop = loop;
 	conn->stream = stream;
 	conn->limits = limits;
-	conn->queued_total = queued_total;
-	conn->max_frame = FRAME_HELLO_BYTES;
-	conn->heartbeat_ms = limits->heartbeat_ms;
-	conn->idle_ms = limits->idle_timeout_ms;
+	conn->group = group;
+	conn->max_receive = FRAME_HELLO_BYTES;
+	conn->max_send = limits->max_frame_bytes;
 	conn->on_frame = on_frame;
 	conn->on_closed = on_closed;
 	conn->arg = arg;
 	conn->received_us = conn->sent_us = clock_mono_us();
 	buffer_init(&conn->output, SIZE_MAX / 2);
+	conn->next = group->conns;
+	if (conn->next)
+		conn->next->previous = conn;
+	group->conns = conn;
+	conn_set_beat(conn, limits->heartbeat_ms, limits->idle_timeout_ms);
 	stream_own(stream, received, sent, conn);
-	loop_timer_set(
-		loop, &conn->tick, conn->sent_us + (int64_t)conn->heartbeat_ms * 1000, tick, conn);
-	conn->receiving = true;
-	if (stream_receive(stream, RECEIVE_BYTES)) {
-		conn_free(conn);
-		return NULL;
-	}
+	stream_receive(stream);
 	return conn;
 }
 
-enum status conn_send(struct conn *conn, const Postern__V1__Frame *frame)
+void conn_trust(struct conn *conn, size_t max_receive, size_t max_send)
 {
+	conn->max_receive = max_receive;
+	conn->max_send = max_send;
+	conn->polite = true;
+}
+
+static void goodbye(struct conn *conn, enum conn_end end, const struct error *why)
+{
+	Postern__V1__Frame frame = POSTERN__V1__FRAME__INIT;
+	struct error clean = *why;
 	if (conn->closed || conn->finishing)
-		return STATUS_UNAVAILABLE;
-	enum status status = frame_append(&conn->output, frame, conn->limits->max_frame_bytes);
-	if (status == STATUS_INVALID_ARGUMENT)
-		return status;
-	account(conn);
-	if (status || conn->queued > conn->limits->max_queued_bytes ||
-		*conn->queued_total > conn->limits->max_queued_bytes_total) {
-		fail(conn, CONN_SLOW_READER, STATUS_RESOURCE_EXHAUSTED,
-			"the peer does not read: too much waits to be sent");
-		return STATUS_UNAVAILABLE;
-	}
-	flush(conn);
-	return STATUS_OK;
+		return;
+	frame_clean_text(clean.text);
+	frame.kind = POSTERN__V1__FRAME_KIND__FRAME_KIND_GOODBYE;
+	frame.status = (uint32_t)why->status;
+	frame.message = clean.text;
+	if (conn_send(conn, &frame, NULL))
+		return;
+	conn->finishing = true;
+	conn->end = end;
+	conn->error = *why;
+	loop_timer_set(conn->loop, &conn->tick, clock_mono_us() + GOODBYE_US, tick, conn);
 }
 
 void conn_goodbye(struct conn *conn, const struct error *why)
 {
-	Postern__V1__Frame frame = POSTERN__V1__FRAME__INIT;
-	if (conn->closed || conn->finishing)
-		return;
-	frame.kind = POSTERN__V1__FRAME_KIND__FRAME_KIND_GOODBYE;
-	frame.status = (uint32_t)why->status;
-	frame.message = (char *)(uintptr_t)why->text;
-	if (conn_send(conn, &frame))
-		return;
-	conn->finishing = true;
-	conn->error = *why;
-	loop_timer_set(conn->loop, &conn->tick, clock_mono_us() + GOODBYE_US, tick, conn);
+	goodbye(conn, CONN_CLOSED, why);
 }
 
 void conn_free(struct conn *conn)
@@ -280,6 +370,5 @@ void conn_free(struct conn *conn)
 	if (!conn->closed)
 		release(conn);
 	conn->freed = true;
-	if (!conn->gone_posted && !conn->more_posted)
-		free(conn);
+	dispose(conn);
 }

@@ -3,7 +3,8 @@
  *
  * Threads: every function is called on the loop's thread and every callback runs there. nng's own
  * threads only post to the loop. Nothing here blocks, except rpc_*_free, which waits for nng
- * callbacks that are already running.
+ * callbacks that are already running and runs the loop meanwhile: not inside a callback of the
+ * runtime.
  *
  * Ownership: a call (server side) belongs to the runtime but stays valid until its handler ends it,
  * exactly once, by rpc_reply() or rpc_fail(); that holds even when the peer is gone, its deadline
@@ -88,7 +89,8 @@ enum status rpc_server_new(
  * rpc_reply/rpc_fail. The input is valid until the handler returns. */
 enum status rpc_server_add(struct rpc_server *server, ProtobufCService *service, struct error *err);
 /* ipc:///path (socket mode 0600), tls+tcp://HOST:PORT, or tcp:// to loopback only. Port 0 picks a
- * free one. */
+ * free one. Hosts "*" and "[::]" stand for every address, IPv4 and IPv6; to name 0.0.0.0 with the
+ * same port as well does no harm. */
 enum status rpc_server_listen(struct rpc_server *server, const char *url, struct error *err);
 /* The bound URL of the i-th listener (real port filled in), NULL past the end. */
 const char *rpc_server_url(const struct rpc_server *server, size_t i);
@@ -111,14 +113,18 @@ uint64_t rpc_call_connection(const struct rpc_call *call);
  * then fails the call. */
 int64_t rpc_call_deadline(const struct rpc_call *call);
 
+/* Ends the connection that the call came over and tells the peer why. Its calls end later, as with
+ * any lost connection. */
+void rpc_call_disconnect(struct rpc_call *call, const struct error *why);
+
 void rpc_reply(struct rpc_call *call, const ProtobufCMessage *reply);
 void rpc_fail(
 	struct rpc_call *call, const struct error *err); /* err->status must not be STATUS_OK */
 /* Ends with STATUS_OK and no body: the normal end of a stream. */
 void rpc_end(struct rpc_call *call);
 
-/* One item of a stream; costs one credit. RESOURCE_EXHAUSTED when there is none: nothing was sent.
- */
+/* One item of a stream; costs one credit. RESOURCE_EXHAUSTED: no credit; INVALID_ARGUMENT: larger
+ * than a frame; UNAVAILABLE: the connection is gone. Nothing was sent then. */
 enum status rpc_item(struct rpc_call *call, const ProtobufCMessage *item);
 /* The same for an item that is already packed. */
 enum status rpc_item_packed(struct rpc_call *call, const void *bytes, size_t size);
@@ -146,12 +152,13 @@ struct rpc_client_config {
 	const char *token; /* copied; wiped on free */
 	const char *name; /* "postern-agent 0.1.0" */
 	const char *ca_file; /* PEM; required for tls+tcp:// */
-	const char *server_name; /* NULL = host of the URL; checked against the certificate */
+	const char *server_name; /* NULL = host of the URL; the certificate must name it */
+	const char *cert_file, *key_file; /* PEM; for a server that asks for them, or NULL */
 	bool reconnect; /* with full jitter, 100 ms doubling to 15 s; false: one try */
 	void *arg;
 	/* READY with `welcome`; CONNECTING (connection lost or try failed, `err` says why, another
-	 * try follows) or CLOSED (reconnect false, or closed by us) without. UNAUTHENTICATED is
-	 * retried too, at the slowest pace. */
+	 * try follows) or CLOSED (the same when reconnect is false) without. UNAUTHENTICATED is
+	 * retried too, at the slowest pace. Not called for rpc_client_close(). */
 	void (*on_state)(void *arg, enum rpc_client_state state, const struct rpc_welcome *welcome,
 		const struct error *err);
 };

@@ -25,17 +25,17 @@ struct stream_group {
 typedef void (*stream_done_cb)(void *arg, const struct error *err);
 
 struct stream_tls {
-	const char *cert_file, *key_file; /* server */
+	const char *cert_file, *key_file; /* one's own; a client may have none */
 	const char *client_ca_file; /* server: NULL = clients need no certificate */
 	const char *ca_file; /* client */
 	const char *server_name; /* client: NULL = host of the URL */
 };
 
-/* Sets who hears of completions; call before the first receive or send. */
+/* Sets who hears of completions, and begins to receive; call once, before anything else. */
 void stream_own(struct stream *stream, stream_done_cb received, stream_done_cb sent, void *arg);
-/* Receives at least one byte, at most `size`, to the end of stream_input(). At most one receive at
- * a time; the input buffer must not be touched until it completed. */
-enum status stream_receive(struct stream *stream, size_t size);
+/* Asks for the next bytes: `received` is called once, later, with them at the end of
+ * stream_input(). */
+void stream_receive(struct stream *stream);
 struct buffer *stream_input(struct stream *stream);
 /* Takes the content of `bytes` (leaving an empty buffer with the same cap) and sends all of it. One
  * at a time. */
@@ -44,13 +44,16 @@ size_t stream_sending(const struct stream *stream); /* bytes not yet taken by th
 /* Closes; no callback follows. Memory goes when nng has let go of it, on the loop. Accepts NULL. */
 void stream_free(struct stream *stream);
 
-/* `accepted` is called on the loop with a new stream that the callee owns. */
+/* `accepted` is called on the loop with a new stream that the callee owns. Hosts "*" and "[::]"
+ * stand for every address, IPv4 and IPv6. An ipc socket file that a dead server left behind is
+ * replaced, anything else in its place is not. */
 typedef void (*stream_accept_cb)(void *arg, struct stream *stream);
 enum status stream_listen(struct stream_group *group, const char *url, const struct stream_tls *tls,
 	stream_accept_cb accepted, void *arg, struct stream_listener **ret_listener,
 	struct error *err);
 const char *stream_listener_url(const struct stream_listener *listener); /* with the real port */
-/* Certificate and key for connections accepted from now on. */
+/* Certificate and key, read again, for connections accepted from now on; on failure nothing
+ * changes. */
 enum status stream_listener_reload(
 	struct stream_listener *listener, const struct stream_tls *tls, struct error *err);
 void stream_listener_free(struct stream_listener *listener); /* accepts NULL */
