@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #define LINE_SIZE 2048
 
 static const char *program_name = "postern";
-static enum log_level threshold = LOG_LEVEL_INFO;
+static atomic_int threshold = LOG_LEVEL_INFO;
 static bool for_journal;
 
 /* systemd sets JOURNAL_STREAM=DEV:INODE of the socket it connected; a redirected child must not
@@ -33,7 +34,7 @@ static bool stderr_is_journal(void)
 void log_init(const char *program, enum log_level level)
 {
 	program_name = program;
-	threshold = level;
+	threshold = (int)level;
 	for_journal = stderr_is_journal();
 }
 
@@ -42,9 +43,14 @@ void log_human(void)
 	for_journal = false;
 }
 
+void log_set_level(enum log_level level)
+{
+	threshold = (int)level;
+}
+
 bool log_enabled(enum log_level level)
 {
-	return level <= threshold;
+	return (int)level <= threshold;
 }
 
 /* Bytes that a terminal or a line-based reader could take for more than text: C0, DEL, and UTF-8's

@@ -22,6 +22,8 @@ void log_err(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Safe from any thread. */
+void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
 #endif
