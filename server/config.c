@@ -8,6 +8,8 @@
 #define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 
+static const char *const log_levels[] = {"err", "warn", "info", "debug", NULL};
+
 const struct config_option server_options[] = {
 	{"listen", CONFIG_URL_LIST, AT(listen), 0, 0, NULL, NULL, 1, "URL",
 		"where to listen: ipc:///PATH for the local administrator, tls+tcp://HOST:PORT for "
@@ -29,8 +31,14 @@ const struct config_option server_options[] = {
 	{"session_idle_limit", CONFIG_DURATION, AT(session_idle_limit_ms), 1000, 7 * DAY, NULL,
 		"1h", 0, "duration",
 		"a session without live grants that asks for nothing is ended after this"},
+	{"request_deadline", CONFIG_DURATION, AT(request_deadline_ms), 100, HOUR, NULL, "5s", 0,
+		"duration",
+		"a request whose caller gives no deadline is withdrawn when its door is not open "
+		"after this"},
 	{"max_live_grants_per_filter", CONFIG_NUMBER, AT(max_live_grants_per_filter), 1, 10000000,
 		NULL, "100000", 0, "grants", "quota of a filter that has none of its own"},
+	{"max_open_sessions_per_filter", CONFIG_NUMBER, AT(max_open_sessions_per_filter), 1,
+		10000000, NULL, "100000", 0, "sessions", "of one filter at the same time"},
 	{"max_connections", CONFIG_NUMBER, AT(max_connections), 1, 1000000, NULL, "8192", 0,
 		"connections", "of agents, filters and people in all"},
 	{"max_calls_per_connection", CONFIG_NUMBER, AT(max_calls_per_connection), 1, 100000, NULL,
@@ -39,8 +47,17 @@ const struct config_option server_options[] = {
 		1ULL << 30, NULL, "4m", 0, "bytes",
 		"waiting to be sent to one peer; past it the peer is disconnected as a slow "
 		"reader"},
+	{"log_level", CONFIG_CHOICE, AT(log_level), 0, 0, log_levels, "info", 0, "level",
+		"what is logged; -v logs more"},
 	{NULL, CONFIG_STRING, 0, 0, 0, NULL, NULL, 0, NULL, NULL},
 };
+
+enum log_level server_config_log_level(const struct server_config *config)
+{
+	static const enum log_level levels[] = {
+		LOG_LEVEL_ERR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
+	return levels[config->log_level];
+}
 
 enum status server_config_read(const char *path, struct server_config *config, struct error *err)
 {

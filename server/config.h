@@ -5,21 +5,24 @@
 #include <stdint.h>
 
 #include "common/config.h"
+#include "common/log.h"
 
 struct server_config {
 	struct config_list listen;
 	char *database;
 	char *tls_cert_file, *tls_key_file, *tls_client_ca_file;
 	uint64_t default_lifetime_ms, max_lifetime_ms, unused_timeout_ms;
-	uint64_t session_idle_limit_ms;
-	uint64_t max_live_grants_per_filter;
+	uint64_t session_idle_limit_ms, request_deadline_ms;
+	uint64_t max_live_grants_per_filter, max_open_sessions_per_filter;
 	uint64_t max_connections, max_calls_per_connection, max_queued_bytes_per_connection;
+	int log_level;
 };
 
 extern const struct config_option server_options[];
 
 /* Reads and checks the whole file; nothing else is touched. */
 enum status server_config_read(const char *path, struct server_config *config, struct error *err);
+enum log_level server_config_log_level(const struct server_config *config);
 void server_config_fini(struct server_config *config);
 
 #endif

@@ -70,7 +70,6 @@ enum status server_start(struct loop *loop, const struct server_config *config,
 	struct server **ret_server, struct error *err)
 {
 	struct server *server = calloc(1, sizeof *server);
-	struct entry entry;
 	if (!server)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	server->loop = loop;
@@ -84,9 +83,7 @@ enum status server_start(struct loop *loop, const struct server_config *config,
 		server_stop(server);
 		return status;
 	}
-	core_entry(&entry, ENTRY_SERVER_STARTED, "");
-	copy_text(entry.detail, sizeof entry.detail, "posternd " POSTERN_VERSION);
-	core_fact(&server->core, &entry);
+	core_begin(&server->core);
 	*ret_server = server;
 	return STATUS_OK;
 }
@@ -102,14 +99,9 @@ enum status server_reload(
 
 void server_stop(struct server *server)
 {
-	struct entry entry;
 	if (!server)
 		return;
-	if (server->store && !server->core.stopping) {
-		core_entry(&entry, ENTRY_SERVER_STOPPED, "");
-		core_fact(&server->core, &entry);
-	}
-	server->core.stopping = true;
+	core_stop(&server->core);
 	/* Handlers end their calls while the store still runs their completions. */
 	if (server->rpc)
 		rpc_server_close(server->rpc);

@@ -57,7 +57,8 @@ static const char *end_reason_text(Postern__V1__EndReason reason)
 {
 	static const char *const texts[] = {"", "used-up", "unused-timeout", "lifetime",
 		"cancelled-by-filter", "session-ended", "revoked-by-operator", "policy-changed",
-		"gateway-refused", "deadline-missed"};
+		"gateway-refused", "deadline-missed", "denied-protocol-rules",
+		"denied-site-and-content-rules"};
 
 	return (size_t)reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "unknown";
 }

@@ -10,7 +10,7 @@ struct principal {
 	struct table_node by_hash, by_name;
 	struct principal *next;
 	struct principal_record record;
-	uint64_t live_grants;
+	uint64_t live_grants, open_sessions;
 };
 
 struct principals {

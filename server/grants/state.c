@@ -45,6 +45,9 @@ enum grant_state grant_end_state(enum end_reason reason)
 	case END_GATEWAY_REFUSED:
 	case END_DEADLINE_MISSED:
 		return GRANT_FAILED;
+	case END_DENIED_PROTOCOL_RULES:
+	case END_DENIED_SITE_AND_CONTENT_RULES:
+		return GRANT_DENIED;
 	}
 	return GRANT_FAILED;
 }
@@ -70,6 +73,10 @@ const char *end_reason_name(enum end_reason reason)
 		return "gateway-refused";
 	case END_DEADLINE_MISSED:
 		return "deadline-missed";
+	case END_DENIED_PROTOCOL_RULES:
+		return "denied-protocol-rules";
+	case END_DENIED_SITE_AND_CONTENT_RULES:
+		return "denied-site-and-content-rules";
 	}
 	return "unknown";
 }
@@ -171,13 +178,88 @@ enum status grant_complete(
 	return STATUS_OK;
 }
 
-bool grant_same_request(const struct grant_record *a, const struct grant_record *b)
+bool grant_same_request(
+	const struct grant_record *known, const struct grant_record *asked, bool lifetime_given)
 {
+	const struct grant_record *a = known, *b = asked;
 	return strcmp(a->gateway, b->gateway) == 0 && id_equal(&a->session, &b->session) &&
 		addr_equal(&a->client, &b->client) && endpoint_equal(&a->remote, &b->remote) &&
 		endpoint_equal(&a->external, &b->external) && a->transport == b->transport &&
 		a->flags == b->flags && strcmp(a->protocol, b->protocol) == 0 &&
-		a->notify == b->notify && a->lifetime_ms == b->lifetime_ms &&
+		a->notify == b->notify && (!lifetime_given || a->lifetime_ms == b->lifetime_ms) &&
 		a->max_connections == b->max_connections && a->context_size == b->context_size &&
 		(a->context_size == 0 || memcmp(a->context, b->context, a->context_size) == 0);
+}
+
+static enum status denial(const struct grant_record *grant, struct error *err)
+{
+	bool by_protocol = grant->reason == END_DENIED_PROTOCOL_RULES;
+	enum reason reason =
+		by_protocol ? REASON_DENIED_PROTOCOL_RULES : REASON_DENIED_SITE_AND_CONTENT_RULES;
+	const char *type = by_protocol ? "protocol rules" : "site-and-content rules";
+	if (grant->rule[0])
+		error_reason(err, STATUS_PERMISSION_DENIED, reason,
+			"denied by %s: rule \"%s\" denies %s", type, grant->rule, grant->protocol);
+	else if (by_protocol)
+		error_reason(err, STATUS_PERMISSION_DENIED, reason,
+			"denied by %s: no rule allows %s: an administrator can, with `postern "
+			"policy "
+			"allow-protocol %s`",
+			type, grant->protocol, grant->protocol);
+	else
+		error_reason(err, STATUS_PERMISSION_DENIED, reason,
+			"denied by %s: no rule allows %s", type, grant->protocol);
+	memcpy(err->rule, grant->rule, sizeof err->rule);
+	return err->status;
+}
+
+enum status grant_verdict(const struct grant_record *grant, struct error *err)
+{
+	enum status status = STATUS_OK;
+	switch ((enum grant_state)grant->state) {
+	case GRANT_PENDING:
+	case GRANT_ACTIVE:
+	case GRANT_USED:
+	case GRANT_EXPIRED:
+	case GRANT_CANCELLED:
+		return STATUS_OK;
+	case GRANT_FAILED:
+		if (grant->reason == END_GATEWAY_REFUSED)
+			status = error_reason(err, STATUS_FAILED_PRECONDITION,
+				REASON_GATEWAY_REFUSED, "gateway %s refused the door",
+				grant->gateway);
+		else
+			status = error_reason(err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
+				"gateway %s did not acknowledge the door before the deadline: it "
+				"was withdrawn",
+				grant->gateway);
+		break;
+	case GRANT_DENIED:
+		status = denial(grant, err);
+		break;
+	}
+	id_format(&grant->id, err->grant);
+	return status;
+}
+
+const char *grant_flaw(const struct grant_record *grant)
+{
+	enum grant_state state = (enum grant_state)grant->state;
+	if (state < GRANT_PENDING || state > GRANT_DENIED)
+		return "no such state";
+	if (grant_is_live(state) != (grant->reason == 0))
+		return "a reason belongs to ended grants, and to every one of them";
+	if (!grant_is_live(state) && grant_end_state((enum end_reason)grant->reason) != state)
+		return "the reason does not lead to the state";
+	if (grant_is_live(state) != (grant->ended_us == 0))
+		return "a time of end belongs to ended grants, and to every one of them";
+	if (grant->expires_us < grant->created_us)
+		return "it expires before it was created";
+	if (state == GRANT_DENIED && grant->connections > 0)
+		return "a denied grant was used";
+	if (state == GRANT_USED && grant->connections < grant->max_connections)
+		return "used up with connections left";
+	if (grant->max_connections == 0 && !(grant->flags & GRANT_ALLOW_MULTIPLE))
+		return "unlimited without ALLOW_MULTIPLE";
+	return NULL;
 }

@@ -38,6 +38,8 @@ enum end_reason { /* EndReason of types.proto: never renumber */
 	END_POLICY_CHANGED = 7,
 	END_GATEWAY_REFUSED = 8,
 	END_DEADLINE_MISSED = 9,
+	END_DENIED_PROTOCOL_RULES = 10,
+	END_DENIED_SITE_AND_CONTENT_RULES = 11,
 };
 
 enum grant_flag { /* GrantFlag of types.proto: never renumber */
@@ -63,7 +65,15 @@ struct grant_limits {
  * max_connections. Errors name the field. */
 enum status grant_complete(
 	struct grant_record *grant, const struct grant_limits *limits, struct error *err);
-/* Does a retry with the same request id ask for the same thing? */
-bool grant_same_request(const struct grant_record *a, const struct grant_record *b);
+/* Does `asked`, completed, ask for the same thing as the grant that its request id belongs to?
+ * Without a lifetime of its own it takes that of the grant: the server's default may have changed
+ * in between. */
+bool grant_same_request(
+	const struct grant_record *known, const struct grant_record *asked, bool lifetime_given);
+/* STATUS_OK when the record's state is an answer to "allow this": it is live, or was. Otherwise why
+ * not. */
+enum status grant_verdict(const struct grant_record *grant, struct error *err);
+/* The invariant of a record: NULL, or what is wrong with it. */
+const char *grant_flaw(const struct grant_record *grant);
 
 #endif

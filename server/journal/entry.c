@@ -176,28 +176,50 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 	return true;
 }
 
+/* protobuf-c answers NULL for bad bytes and for want of memory alike; these tell them apart. */
+static void *allocate(void *is_out_of_memory, size_t size)
+{
+	void *memory = malloc(size);
+	if (!memory)
+		*(bool *)is_out_of_memory = true;
+	return memory;
+}
+
+static void release(void *is_out_of_memory, void *memory)
+{
+	(void)is_out_of_memory;
+	free(memory);
+}
+
+static bool copy_context(const Postern__V1__Entry *message, struct entry *entry)
+{
+	if (message->context.len == 0)
+		return true;
+	entry->owned = malloc(message->context.len);
+	if (!entry->owned)
+		return false;
+	memcpy(entry->owned, message->context.data, message->context.len);
+	entry->context = entry->owned;
+	entry->context_size = message->context.len;
+	return true;
+}
+
 enum status entry_decode(
 	const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err)
 {
 	struct entry entry = {0};
-	Postern__V1__Entry *message = postern__v1__entry__unpack(NULL, size, body);
-	if (!message || !from_wire(message, &entry)) {
-		if (message)
-			postern__v1__entry__free_unpacked(message, NULL);
-		return error_set(err, STATUS_DATA_LOSS, "the body is not a journal entry");
-	}
-	if (message->context.len > 0) {
-		entry.owned = malloc(message->context.len);
-		if (entry.owned) {
-			memcpy(entry.owned, message->context.data, message->context.len);
-			entry.context = entry.owned;
-			entry.context_size = message->context.len;
-		}
-	}
-	bool whole = entry.context_size == message->context.len;
-	postern__v1__entry__free_unpacked(message, NULL);
-	if (!whole)
+	bool is_out_of_memory = false;
+	ProtobufCAllocator allocator = {allocate, release, &is_out_of_memory};
+	Postern__V1__Entry *message = postern__v1__entry__unpack(&allocator, size, body);
+	bool is_entry = message && from_wire(message, &entry);
+	if (is_entry && !copy_context(message, &entry))
+		is_out_of_memory = true;
+	if (message)
+		postern__v1__entry__free_unpacked(message, &allocator);
+	if (is_out_of_memory)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	if (!is_entry)
+		return error_set(err, STATUS_DATA_LOSS, "the body is not a journal entry");
 	*ret_entry = entry;
 	return STATUS_OK;
 }

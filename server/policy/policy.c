@@ -79,11 +79,11 @@ static bool matches(
 		(rule->protocol[0] == '\0' || strcmp(rule->protocol, protocol->name) == 0);
 }
 
-/* Some allow matches and no deny does. */
+/* Some allow matches and no deny does; ret_rule: the deny, else the first allow, else NULL. */
 static bool allowed(const struct policy *policy, int type, const struct protocol_record *protocol,
 	const struct rule_record **ret_rule)
 {
-	bool some_allow = false;
+	const struct rule_record *allow = NULL;
 	for (size_t i = 0; i < policy->rule_count; i++) {
 		const struct rule_record *rule = &policy->rules[i];
 		if (!matches(rule, type, protocol))
@@ -92,18 +92,21 @@ static bool allowed(const struct policy *policy, int type, const struct protocol
 			*ret_rule = rule;
 			return false;
 		}
-		some_allow = true;
+		if (!allow)
+			allow = rule;
 	}
-	return some_allow;
+	*ret_rule = allow;
+	return allow != NULL;
 }
 
 enum policy_verdict policy_decide(const struct policy *policy,
 	const struct protocol_record *protocol, const struct rule_record **ret_rule)
 {
-	*ret_rule = NULL;
+	const struct rule_record *site_rule;
 	if (!allowed(policy, RULE_TYPE_PROTOCOL, protocol, ret_rule))
 		return POLICY_DENIED_BY_PROTOCOL_RULES;
-	if (!allowed(policy, RULE_TYPE_SITE_AND_CONTENT, protocol, ret_rule))
-		return POLICY_DENIED_BY_SITE_AND_CONTENT_RULES;
-	return POLICY_ALLOWED;
+	if (allowed(policy, RULE_TYPE_SITE_AND_CONTENT, protocol, &site_rule))
+		return POLICY_ALLOWED;
+	*ret_rule = site_rule;
+	return POLICY_DENIED_BY_SITE_AND_CONTENT_RULES;
 }

@@ -31,7 +31,8 @@ const struct protocol_record *policy_find_protocol(
 	const struct policy *policy, const char *name_or_guid);
 const struct rule_record *policy_find_rule(const struct policy *policy, const char *name);
 
-/* ret_rule: the deny rule that matched, or NULL when no rule allows. */
+/* ret_rule: the rule that decided: the deny rule that matched, or NULL when no rule allows; when
+ * allowed, the protocol rule that says so. */
 enum policy_verdict policy_decide(const struct policy *policy,
 	const struct protocol_record *protocol, const struct rule_record **ret_rule);
 

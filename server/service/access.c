@@ -55,7 +55,8 @@ enum status access_check(
 		method, rpc_role_name(principal->role));
 }
 
-enum status access_complete(const ProtobufCServiceDescriptor *service, struct error *err)
+static enum status each_method_has_a_row(
+	const ProtobufCServiceDescriptor *service, size_t *ret_found, struct error *err)
 {
 	for (unsigned i = 0; i < service->n_methods; i++) {
 		char method[128];
@@ -63,6 +64,22 @@ enum status access_complete(const ProtobufCServiceDescriptor *service, struct er
 		if (!roles_of(method))
 			return error_set(
 				err, STATUS_INTERNAL, "%s: nobody said who may call it", method);
+		(*ret_found)++;
 	}
+	return STATUS_OK;
+}
+
+enum status access_complete(
+	const ProtobufCServiceDescriptor *const *services, size_t count, struct error *err)
+{
+	size_t found = 0;
+	for (size_t i = 0; i < count; i++) {
+		enum status status = each_method_has_a_row(services[i], &found, err);
+		if (status)
+			return status;
+	}
+	if (found != sizeof rows / sizeof *rows)
+		return error_set(err, STATUS_INTERNAL,
+			"a method is named twice, or one that does not exist");
 	return STATUS_OK;
 }

@@ -4,17 +4,20 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
 #define REPORTS_MAX 4096
+#define FAILURES_MAX (2 * SYNC_DOORS_MAX)
 #define AGE_MAX_MS (7ULL * 86400 * 1000)
+#define LINES_MAX 64
 
 static struct gateway *gateway_of(struct services *services, const struct rpc_call *call)
 {
 	return gateway_find(services->core, rpc_call_principal(call)->gateway);
 }
 
-/* Only the connection that joined last may speak for the gateway. */
+/* Only the connection that joined last may speak for the gateway. NULL: the call was failed. */
 static struct gateway *joined_gateway(struct services *services, struct rpc_call *call)
 {
 	struct gateway *gateway = gateway_of(services, call);
@@ -22,8 +25,8 @@ static struct gateway *joined_gateway(struct services *services, struct rpc_call
 	if (gateway && gateway->joined && gateway->connection == rpc_call_connection(call))
 		return gateway;
 	error_set(&err, STATUS_FAILED_PRECONDITION,
-		"this connection has not joined, or another agent of the same gateway has: join "
-		"first");
+		"this connection has not joined, or another one of the same gateway has since: "
+		"connect and join");
 	rpc_fail(call, &err);
 	return NULL;
 }
@@ -34,36 +37,50 @@ struct joining {
 	struct gateway *gateway;
 	struct rpc_call *call;
 	uint64_t connection;
+	struct gateway_record record;
 };
 
-static void joined(void *arg, uint64_t sequence, const struct error *err)
+static void on_joined(void *arg, uint64_t sequence, const struct error *err)
 {
 	struct joining *joining = arg;
+	struct gateway *gateway = joining->gateway;
 	Postern__V1__JoinReply reply = POSTERN__V1__JOIN_REPLY__INIT;
+	struct error failure = *err;
+	bool is_newest = gateway->connection == joining->connection;
 	(void)sequence;
-	if (err->status) {
-		rpc_fail(joining->call, err);
+	if (!failure.status) {
+		gateway->record = joining->record; /* on disk, whoever the connection belongs to */
+		flows_check_boot(&gateway->flows);
+	}
+	if (!failure.status && !is_newest)
+		error_set(&failure, STATUS_ABORTED, "another agent joined for this gateway");
+	if (is_newest && failure.status)
+		gateway->connection = 0;
+	if (failure.status) {
+		rpc_fail(joining->call, &failure);
 	} else {
-		if (joining->gateway->connection == joining->connection)
-			joining->gateway->joined = true;
-		reply.gateway = joining->gateway->record.name;
-		reply.last_report = joining->gateway->record.last_report;
+		gateway->joined = true;
+		reply.gateway = gateway->record.name;
+		reply.last_report = gateway->record.last_report;
 		rpc_reply(joining->call, &reply.base);
 	}
 	free(joining);
 }
 
-static void join_lines(char *to, size_t size, char **items, size_t count, char separator)
+/* As many whole items as fit, separated by new lines; control bytes of the peer become '?'. */
+static void join_lines(char *to, size_t size, char **items, size_t count)
 {
 	size_t used = 0;
 	to[0] = '\0';
-	for (size_t i = 0; i < count && i < 64; i++) {
-		int n = snprintf(
-			to + used, size - used, "%.*s%.200s", i ? 1 : 0, &separator, items[i]);
+	for (size_t i = 0; i < count && i < LINES_MAX; i++) {
+		int n = snprintf(to + used, size - used, "%s%.200s", used ? "\n" : "", items[i]);
 		if (n < 0 || (size_t)n >= size - used) {
 			to[used] = '\0';
 			return;
 		}
+		for (char *at = to + used + (used ? 1 : 0); *at; at++)
+			if ((unsigned char)*at < 0x20 || *at == 0x7f)
+				*at = '?';
 		used += (size_t)n;
 	}
 }
@@ -74,187 +91,174 @@ static void describe(struct gateway *gateway, const Postern__V1__JoinRequest *in
 	copy_text(gateway->agent, sizeof gateway->agent, input->agent);
 	copy_text(gateway->kernel, sizeof gateway->kernel, input->kernel);
 	join_lines(gateway->addresses, sizeof gateway->addresses, input->addresses,
-		input->n_addresses, ',');
-	join_lines(gateway->problems, sizeof gateway->problems, input->problems, input->n_problems,
-		'\n');
+		input->n_addresses);
+	join_lines(gateway->problems, sizeof gateway->problems, input->problems, input->n_problems);
 }
 
-static void add_joined_entries(struct gateway *gateway, const char *boot_id, struct store_txn *txn)
+static void add_entries(const struct gateway *gateway, const char *boot_id, struct store_txn *txn)
 {
+	const struct gateway_record *record = &gateway->record;
 	struct entry entry;
-	bool rebooted = gateway->record.boot_id[0] && strcmp(gateway->record.boot_id, boot_id) != 0;
-	if (rebooted) {
+	if (record->boot_id[0] && strcmp(record->boot_id, boot_id) != 0) {
 		core_entry(&entry, ENTRY_GATEWAY_REBOOTED, "");
-		copy_text(entry.gateway, sizeof entry.gateway, gateway->record.name);
+		copy_text(entry.gateway, sizeof entry.gateway, record->name);
 		snprintf(entry.detail, sizeof entry.detail, "boot id %.60s, was %.60s", boot_id,
-			gateway->record.boot_id);
+			record->boot_id);
 		store_txn_entry(txn, &entry);
-		flows_all_lost(gateway, "the gateway was rebooted", txn);
 	}
-	core_entry(&entry, ENTRY_GATEWAY_JOINED, gateway->record.name);
-	copy_text(entry.gateway, sizeof entry.gateway, gateway->record.name);
+	core_entry(&entry, ENTRY_GATEWAY_JOINED, record->name);
+	copy_text(entry.gateway, sizeof entry.gateway, record->name);
 	snprintf(entry.detail, sizeof entry.detail, "%.60s, mode %.15s", gateway->agent,
 		gateway->mode);
 	store_txn_entry(txn, &entry);
+}
+
+static enum status check_join(const struct gateway *gateway, const struct rpc_call *call,
+	const Postern__V1__JoinRequest *input, struct error *err)
+{
+	if (!gateway)
+		return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
+			"the gateway of this token is not known any more");
+	if (input->boot_id[0] == '\0' || strlen(input->boot_id) >= sizeof gateway->record.boot_id)
+		return error_field(err, "boot_id", "boot_id: 1 to %zu bytes",
+			sizeof gateway->record.boot_id - 1);
+	if (input->instance[0] == '\0' ||
+		strlen(input->instance) >= sizeof gateway->record.instance)
+		return error_field(err, "instance", "instance: 1 to %zu bytes",
+			sizeof gateway->record.instance - 1);
+	if (gateway->connection == rpc_call_connection(call))
+		return error_set(err, STATUS_FAILED_PRECONDITION,
+			"this connection has joined: join once a connection");
+	return STATUS_OK;
 }
 
 static void handle_join(Postern__V1__Agents_Service *service, const Postern__V1__JoinRequest *input,
 	Postern__V1__JoinReply_Closure closure, void *data)
 {
 	struct services *services = SERVICES_OF(service, agents);
-	struct rpc_call *call = data;
-	struct gateway *gateway = gateway_of(services, call);
+	struct gateway *gateway = gateway_of(services, data);
+	struct joining *joining = calloc(1, sizeof *joining);
+	struct store_txn *txn = joining ? core_decision(services->core) : NULL;
 	struct error err = {0};
-	struct joining *joining = NULL;
-	struct store_txn *txn = NULL;
 	(void)closure;
-	if (!gateway)
-		error_reason(&err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
-			"the gateway of this token is not known any more");
-	else if (input->boot_id[0] == '\0' ||
-		strlen(input->boot_id) >= sizeof gateway->record.boot_id ||
-		input->instance[0] == '\0' ||
-		strlen(input->instance) >= sizeof gateway->record.instance)
-		error_field(&err, "boot_id", "boot_id and instance: one to 63 (39) bytes each");
-	joining = err.status ? NULL : calloc(1, sizeof *joining);
-	txn = joining ? store_txn_new_fact(services->core->store) : NULL;
-	if (!err.status && !txn)
-		error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+	if (!txn)
+		(void)core_no_decision(&err);
+	else
+		(void)check_join(gateway, data, input, &err);
 	if (err.status) {
+		store_txn_free(txn);
 		free(joining);
-		rpc_fail(call, &err);
+		rpc_fail(data, &err);
 		return;
 	}
-	if (gateway->connection && gateway->connection != rpc_call_connection(call)) {
-		/* Two agents cannot hold one kernel table: the newer one is the one that lives. */
-		gateway_detach(gateway, "another agent joined for this gateway");
-	}
-	*joining = (struct joining){
-		.gateway = gateway, .call = call, .connection = rpc_call_connection(call)};
-	gateway->connection = joining->connection;
-	gateway->joined = false;
+	/* Two agents cannot hold one kernel table: the newer one is the one that lives. */
+	gateway_joining(gateway, rpc_call_connection(data));
 	describe(gateway, input);
-	add_joined_entries(gateway, input->boot_id, txn);
-	if (strcmp(gateway->record.instance, input->instance) != 0) {
+	add_entries(gateway, input->boot_id, txn);
+	*joining = (struct joining){.gateway = gateway,
+		.call = data,
+		.connection = gateway->connection,
+		.record = gateway->record};
+	if (strcmp(joining->record.instance, input->instance) != 0) {
 		copy_text(
-			gateway->record.instance, sizeof gateway->record.instance, input->instance);
-		gateway->record.last_report = 0;
+			joining->record.instance, sizeof joining->record.instance, input->instance);
+		joining->record.last_report = 0;
 	}
-	copy_text(gateway->record.boot_id, sizeof gateway->record.boot_id, input->boot_id);
-	gateway->record.joined_us = clock_real_us();
-	store_txn_put_gateway(txn, &gateway->record);
-	store_submit(services->core->store, txn, joined, joining);
+	copy_text(joining->record.boot_id, sizeof joining->record.boot_id, input->boot_id);
+	joining->record.joined_us = clock_real_us();
+	store_txn_put_gateway(txn, &joining->record);
+	core_submit(services->core, txn, on_joined, joining);
 }
 
 /* ---- Report ---- */
 
-struct reporting {
-	struct rpc_call *call;
-	uint64_t last;
-};
-
-static void reported(void *arg, uint64_t sequence, const struct error *err)
+static void on_reported(void *arg, uint64_t last_report, const struct error *err)
 {
-	struct reporting *reporting = arg;
+	struct rpc_call *call = arg;
 	Postern__V1__ReportReply reply = POSTERN__V1__REPORT_REPLY__INIT;
-	(void)sequence;
-	if (err->status) {
-		rpc_fail(reporting->call, err);
-	} else {
-		reply.last_report = reporting->last;
-		rpc_reply(reporting->call, &reply.base);
-	}
-	free(reporting);
+	reply.last_report = last_report;
+	if (err->status)
+		rpc_fail(call, err);
+	else
+		rpc_reply(call, &reply.base);
 }
 
-static void gateway_entry(struct gateway *gateway, enum entry_kind kind, uint64_t count,
-	int64_t at_us, struct store_txn *txn)
+static bool failures_from_wire(const Postern__V1__Report *message, struct report *ret_report)
 {
-	struct entry entry;
-	core_entry(&entry, kind, gateway->record.name);
-	copy_text(entry.gateway, sizeof entry.gateway, gateway->record.name);
-	entry.count = count;
-	entry.time_us = at_us;
-	store_txn_entry(txn, &entry);
-}
-
-static void uses_missed(struct gateway *gateway, const struct id *id, uint64_t count, int64_t at_us,
-	struct store_txn *txn)
-{
-	struct grant *grant = core_find_grant(gateway->core, id);
-	struct entry entry;
-	if (!grant || count == 0 || count > UINT32_MAX)
-		return;
-	grant_fill_entry(grant, ENTRY_USES_RECOVERED, &entry);
-	entry.count = count;
-	entry.time_us = at_us;
-	store_txn_entry(txn, &entry);
-	grant_used(grant, count, txn);
-}
-
-static void applied(struct gateway *gateway, const Postern__V1__Report *report)
-{
-	for (size_t i = 0; i < report->n_failures; i++) {
-		struct id id;
-		struct grant *grant = id_parse(report->failures[i]->grant, &id)
-			? core_find_grant(gateway->core, &id)
-			: NULL;
-		if (grant && grant->gateway == gateway)
-			grant_refused(grant, report->failures[i]->cause);
-	}
-	gateway_applied(gateway, report->sync_sequence, report->kernel_us);
-}
-
-/* One report into memory and transaction. False: it cannot be understood. */
-static bool take_report(
-	struct gateway *gateway, const Postern__V1__Report *report, struct store_txn *txn)
-{
-	struct id id = {{0}};
-	struct flow flow = {0};
-	uint64_t age = report->age_ms > AGE_MAX_MS ? AGE_MAX_MS : report->age_ms;
-	int64_t at = clock_real_us() - (int64_t)age * 1000;
-	bool needs_flow = report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_OPENED ||
-		report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_CLOSED ||
-		report->kind == POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_FLOW;
-	if (needs_flow &&
-		(!id_parse(report->grant, &id) || !report->flow ||
-			!flow_from_wire(report->flow, &flow) || flow.id == 0))
+	size_t count = message->n_failures < FAILURES_MAX ? message->n_failures : FAILURES_MAX;
+	struct report_failure *failures = count ? calloc(count, sizeof *failures) : NULL;
+	if (count && !failures)
 		return false;
-	switch (report->kind) {
+	ret_report->failures = failures;
+	for (size_t i = 0; i < count; i++) {
+		struct report_failure *failure = &failures[ret_report->failure_count];
+		if (!id_parse(message->failures[i]->grant, &failure->grant))
+			continue;
+		copy_text(failure->cause, sizeof failure->cause, message->failures[i]->cause);
+		ret_report->failure_count++;
+	}
+	return true;
+}
+
+/* What a kind of report must have. Unknown kinds are a newer agent's. */
+static bool is_sensible(const Postern__V1__Report *message, struct report *ret_report)
+{
+	bool has_flow = false, has_grant = false;
+	switch (message->kind) {
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_APPLIED:
-		applied(gateway, report);
-		return true;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_OPENED:
-		flow_opened(gateway, &id, &flow, at, false, txn);
-		return true;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_CLOSED:
-		flow_closed(gateway, &id, &flow, at, txn);
-		return true;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_USES_MISSED:
-		if (!id_parse(report->grant, &id))
-			return false;
-		uses_missed(gateway, &id, report->count, at, txn);
-		return true;
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_BEGIN:
-		gateway->generation++;
-		return true;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_FLOW:
-		flow_opened(gateway, &id, &flow, at, true, txn);
-		return true;
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_END:
-		flows_inventory_end(gateway, txn);
-		return true;
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_TABLE_REBUILT:
-		gateway_entry(gateway, ENTRY_TABLE_REBUILT, report->count, at, txn);
-		return true;
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_EVENTS_OVERRUN:
-		gateway_entry(gateway, ENTRY_EVENTS_OVERRUN, report->count, at, txn);
-		return true;
+		break;
+	case POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_OPENED:
+	case POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_CLOSED:
+	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_FLOW:
+		has_flow = has_grant = true;
+		break;
+	case POSTERN__V1__REPORT_KIND__REPORT_KIND_USES_MISSED:
+		has_grant = true;
+		break;
 	case POSTERN__V1__REPORT_KIND__REPORT_KIND_UNSPECIFIED:
 	case _POSTERN__V1__REPORT_KIND_IS_INT_SIZE:
-		break;
+	default:
+		return false;
 	}
-	return false;
+	if (has_grant && !id_parse(message->grant, &ret_report->grant))
+		return false;
+	return !has_flow ||
+		(message->flow && flow_from_wire(message->flow, &ret_report->flow) &&
+			ret_report->flow.id != 0);
+}
+
+/* A report that makes no sense is taken as nonsense: it would make none the next time either.
+ * False: memory is out. */
+static bool report_from_wire(
+	const Postern__V1__Report *message, int64_t now_us, struct report *ret_report)
+{
+	uint64_t age = message->age_ms > AGE_MAX_MS ? AGE_MAX_MS : message->age_ms;
+	ret_report->sequence = message->sequence;
+	if (!is_sensible(message, ret_report))
+		return true;
+	ret_report->kind = (enum report_kind)message->kind;
+	ret_report->at_us = now_us - (int64_t)age * 1000;
+	ret_report->count = message->count;
+	ret_report->sync_sequence = message->sync_sequence;
+	ret_report->kernel_us = message->kernel_us;
+	return failures_from_wire(message, ret_report);
+}
+
+static struct batch *batch_from_wire(const Postern__V1__ReportRequest *input)
+{
+	struct batch *batch = batch_new(input->n_reports);
+	int64_t now = clock_real_us();
+	for (size_t i = 0; batch && i < batch->count; i++) {
+		if (report_from_wire(input->reports[i], now, &batch->reports[i]))
+			continue;
+		batch_free(batch);
+		return NULL;
+	}
+	return batch;
 }
 
 static void handle_report(Postern__V1__Agents_Service *service,
@@ -262,156 +266,159 @@ static void handle_report(Postern__V1__Agents_Service *service,
 	void *data)
 {
 	struct services *services = SERVICES_OF(service, agents);
-	struct rpc_call *call = data;
-	struct gateway *gateway = joined_gateway(services, call);
+	struct gateway *gateway = joined_gateway(services, data);
+	struct batch *batch = NULL;
 	struct error err = {0};
 	(void)closure;
 	if (!gateway)
 		return;
-	if (input->n_reports > REPORTS_MAX ||
-		strcmp(input->instance, gateway->record.instance) != 0) {
-		error_set(&err, STATUS_INVALID_ARGUMENT,
-			"at most %d reports at once, of the instance that joined", REPORTS_MAX);
-		rpc_fail(call, &err);
-		return;
-	}
-	struct reporting *reporting = malloc(sizeof *reporting);
-	struct store_txn *txn = reporting ? store_txn_new_fact(services->core->store) : NULL;
-	if (!txn) {
-		free(reporting);
+	if (input->n_reports > REPORTS_MAX)
+		error_field(&err, "reports", "reports: at most %d at once", REPORTS_MAX);
+	else if (strcmp(input->instance, gateway->record.instance) != 0)
+		error_field(&err, "instance", "instance: another one has joined");
+	else if (!(batch = batch_from_wire(input)))
 		error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
-		rpc_fail(call, &err);
+	if (err.status) {
+		rpc_fail(data, &err);
 		return;
 	}
-	for (size_t i = 0; i < input->n_reports; i++) {
-		const Postern__V1__Report *one = input->reports[i];
-		if (one->sequence <= gateway->record.last_report)
-			continue; /* sent again: it is on disk or on its way */
-		/* A report that makes no sense is passed over: it would make none the next time
-		 * either. */
-		(void)take_report(gateway, one, txn);
-		gateway->record.last_report = one->sequence;
-	}
-	flows_forget(gateway);
-	*reporting = (struct reporting){.call = call, .last = gateway->record.last_report};
-	store_txn_report_position(
-		txn, gateway->record.name, gateway->record.instance, gateway->record.last_report);
-	store_submit(services->core->store, txn, reported, reporting);
+	batch->done = on_reported;
+	batch->arg = data;
+	inbox_put(gateway, batch);
 }
 
 /* ---- Sync ---- */
 
-struct sync {
+/* What one item needs besides the message. */
+struct item_wire {
+	Postern__V1__Door doors[SYNC_DOORS_MAX];
+	Postern__V1__Door *door_pointers[SYNC_DOORS_MAX];
+	char grants[SYNC_DOORS_MAX][ID_TEXT_SIZE];
+	char clients[SYNC_DOORS_MAX][ADDR_TEXT_SIZE], remotes[SYNC_DOORS_MAX][ADDR_TEXT_SIZE];
+	char removed[SYNC_REMOVED_MAX][ID_TEXT_SIZE];
+	char *removed_pointers[SYNC_REMOVED_MAX];
+};
+
+struct sync_stream {
 	struct agent_link link;
 	struct gateway *gateway;
 	struct rpc_call *call;
 };
 
-static bool sync_ready(void *arg)
+static struct grant *grant_of(struct sync_door *door)
 {
-	return rpc_credit(((struct sync *)arg)->call) > 0;
+	return (struct grant *)((char *)door - offsetof(struct grant, door));
 }
 
-struct door_wire {
-	Postern__V1__Door message;
-	char grant[ID_TEXT_SIZE], client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE];
-};
-
-static void door_to_wire(const struct grant *grant, struct door_wire *wire)
+static void door_to_wire(const struct grant *grant, struct item_wire *wire, size_t i)
 {
 	const struct grant_record *record = &grant->record;
-	postern__v1__door__init(&wire->message);
-	id_format(&record->id, wire->grant);
-	addr_format(&record->client, wire->client);
-	addr_format(&record->remote.addr, wire->remote);
-	wire->message.grant = wire->grant;
-	wire->message.client = wire->client;
-	wire->message.remote = wire->remote;
-	wire->message.remote_port = record->remote.port;
-	wire->message.transport = (Postern__V1__Transport)record->transport;
-	wire->message.max_connections = record->max_connections;
-	wire->message.connections = record->connections;
-	wire->message.remaining_ms = grant_left_ms(grant);
-	wire->message.flags = record->flags;
+	Postern__V1__Door *message = &wire->doors[i];
+	postern__v1__door__init(message);
+	id_format(&record->id, wire->grants[i]);
+	addr_format(&record->client, wire->clients[i]);
+	addr_format(&record->remote.addr, wire->remotes[i]);
+	message->grant = wire->grants[i];
+	message->client = wire->clients[i];
+	message->remote = wire->remotes[i];
+	message->remote_port = record->remote.port;
+	message->transport = (Postern__V1__Transport)record->transport;
+	message->max_connections = record->max_connections;
+	message->connections = record->connections;
+	message->remaining_ms = grant_left_ms(grant);
+	message->flags = record->flags;
+	wire->door_pointers[i] = message;
 }
 
-static bool sync_send(void *arg, uint64_t sequence, bool snapshot, bool snapshot_end,
-	struct grant *const *doors, size_t door_count, const struct id *removed,
-	size_t removed_count)
+static bool stream_ready(void *arg)
 {
-	struct sync *sync = arg;
-	Postern__V1__SyncItem item = POSTERN__V1__SYNC_ITEM__INIT;
-	struct door_wire *wires = calloc(door_count ? door_count : 1, sizeof *wires);
-	Postern__V1__Door **messages =
-		calloc(door_count ? door_count : 1, sizeof(Postern__V1__Door *));
-	char(*texts)[ID_TEXT_SIZE] = calloc(removed_count ? removed_count : 1, sizeof *texts);
-	char **pointers = calloc(removed_count ? removed_count : 1, sizeof(char *));
-	bool sent = false;
-	if (wires && messages && texts && pointers) {
-		for (size_t i = 0; i < door_count; i++) {
-			door_to_wire(doors[i], &wires[i]);
-			messages[i] = &wires[i].message;
-		}
-		for (size_t i = 0; i < removed_count; i++) {
-			id_format(&removed[i], texts[i]);
-			pointers[i] = texts[i];
-		}
-		item.sequence = sequence;
-		item.snapshot = snapshot;
-		item.snapshot_end = snapshot_end;
-		item.n_doors = door_count;
-		item.doors = messages;
-		item.n_removed = removed_count;
-		item.removed = pointers;
-		sent = rpc_item(sync->call, &item.base) == STATUS_OK;
+	return rpc_credit(((struct sync_stream *)arg)->call) > 0;
+}
+
+static bool stream_send(void *arg, const struct sync_item *item)
+{
+	struct sync_stream *stream = arg;
+	Postern__V1__SyncItem message = POSTERN__V1__SYNC_ITEM__INIT;
+	struct item_wire *wire = malloc(sizeof *wire);
+	if (!wire)
+		return false;
+	for (size_t i = 0; i < item->door_count; i++)
+		door_to_wire(grant_of(item->doors[i]), wire, i);
+	for (size_t i = 0; i < item->removed_count; i++) {
+		id_format(&grant_of(item->removed[i])->record.id, wire->removed[i]);
+		wire->removed_pointers[i] = wire->removed[i];
 	}
-	free(wires);
-	free(messages);
-	free(texts);
-	free(pointers);
+	message.sequence = item->sequence;
+	message.snapshot = item->snapshot;
+	message.snapshot_end = item->snapshot_end;
+	message.n_doors = item->door_count;
+	message.doors = wire->door_pointers;
+	message.n_removed = item->removed_count;
+	message.removed = wire->removed_pointers;
+	bool sent = rpc_item(stream->call, &message.base) == STATUS_OK;
+	free(wire);
 	return sent;
 }
 
-static void sync_credit(void *arg)
+static void stream_free(struct sync_stream *stream, enum status status, const char *why)
 {
-	gateway_flush(((struct sync *)arg)->gateway);
+	struct error err;
+	error_set(&err, status, "%s", why);
+	rpc_fail(stream->call, &err);
+	free(stream);
 }
 
-static void sync_over(void *arg, enum status why)
+static void stream_end(void *arg, const char *why)
 {
-	struct sync *sync = arg;
+	struct sync_stream *stream = arg;
 	struct error err;
-	if (sync->gateway->link == &sync->link)
-		gateway_detach(sync->gateway,
+	error_set(&err, STATUS_ABORTED, "%s", why);
+	rpc_on_end(stream->call, NULL, NULL);
+	rpc_call_disconnect(stream->call, &err);
+	stream_free(stream, STATUS_ABORTED, why);
+}
+
+static void on_stream_credit(void *arg)
+{
+	gateway_pump(((struct sync_stream *)arg)->gateway);
+}
+
+static void on_stream_end(void *arg, enum status why)
+{
+	struct sync_stream *stream = arg;
+	if (stream->gateway->link == &stream->link)
+		gateway_lost(stream->gateway,
 			why == STATUS_UNAVAILABLE ? "the connection to its agent ended"
 						  : "its agent ended the stream");
-	error_set(&err, why, "the stream was ended");
-	rpc_fail(sync->call, &err);
-	free(sync);
+	stream_free(stream, why, "the stream was ended");
 }
 
 static void handle_sync(Postern__V1__Agents_Service *service, const Postern__V1__SyncRequest *input,
 	Postern__V1__SyncItem_Closure closure, void *data)
 {
-	struct services *services = SERVICES_OF(service, agents);
-	struct gateway *gateway = joined_gateway(services, data);
+	struct gateway *gateway = joined_gateway(SERVICES_OF(service, agents), data);
+	struct sync_stream *stream = NULL;
+	struct error err = {0};
 	(void)input;
 	(void)closure;
 	if (!gateway)
 		return;
-	struct sync *sync = calloc(1, sizeof *sync);
-	if (!sync) {
-		struct error err;
+	if (gateway->link)
+		error_set(&err, STATUS_FAILED_PRECONDITION,
+			"this connection has its stream of doors already");
+	else if (!(stream = calloc(1, sizeof *stream)))
 		error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+	if (err.status) {
 		rpc_fail(data, &err);
 		return;
 	}
-	sync->gateway = gateway;
-	sync->call = data;
-	sync->link = (struct agent_link){.arg = sync, .ready = sync_ready, .send = sync_send};
-	rpc_on_end(data, sync_over, sync);
-	rpc_on_credit(data, sync_credit, sync);
-	gateway_attach(gateway, &sync->link);
+	stream->gateway = gateway;
+	stream->call = data;
+	stream->link = (struct agent_link){
+		.arg = stream, .ready = stream_ready, .send = stream_send, .end = stream_end};
+	rpc_on_end(data, on_stream_end, stream);
+	rpc_on_credit(data, on_stream_credit, stream);
+	gateway_attach(gateway, &stream->link);
 }
 
 void agents_service_init(struct services *services)

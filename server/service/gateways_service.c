@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "server/auth/token.h"
+#include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
 #define LIST_MAX 64
@@ -51,7 +52,7 @@ static void to_wire(const struct gateway *gateway, struct gateway_wire *wire)
 	message->joined_us = gateway->record.joined_us;
 	message->lost_us = gateway->lost_us;
 	message->live_grants = gateway->live_grants;
-	message->open_flows = gateway->open_flows;
+	message->open_flows = gateway->flows.open_count;
 }
 
 struct addition {
@@ -122,13 +123,12 @@ static void handle_add(Postern__V1__Gateways_Service *service,
 	struct services *services = SERVICES_OF(service, gateways);
 	struct core *core = services->core;
 	struct addition *addition = calloc(1, sizeof *addition);
-	struct store_txn *txn = addition ? store_txn_new(core->store) : NULL;
+	struct store_txn *txn = addition ? core_decision(core) : NULL;
 	struct error err = {0};
 	struct entry entry;
 	(void)closure;
 	if (!txn)
-		error_reason(&err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
-			"out of memory, or the journal is behind: try again");
+		(void)core_no_decision(&err);
 	if (err.status || parse(core, input, &addition->gateway, &err)) {
 		store_txn_free(txn);
 		free(addition);
@@ -148,7 +148,7 @@ static void handle_add(Postern__V1__Gateways_Service *service,
 	store_txn_entry(txn, &entry);
 	store_txn_put_gateway(txn, &addition->gateway);
 	store_txn_put_principal(txn, &addition->principal);
-	store_submit(core->store, txn, added, addition);
+	core_submit(core, txn, added, addition);
 }
 
 static void handle_list(Postern__V1__Gateways_Service *service,

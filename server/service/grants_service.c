@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "server/core/session.h"
+#include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
 static bool parse_optional_id(const char *text, struct id *ret_id)
@@ -54,6 +56,9 @@ static enum status parse_request(
 		return error_field(err, "lifetime_ms", "lifetime_ms: at most 366 days");
 	record->remote.port = (uint16_t)input->remote_port;
 	record->external.port = (uint16_t)input->external_port;
+	if (input->transport != POSTERN__V1__TRANSPORT__TRANSPORT_TCP &&
+		input->transport != POSTERN__V1__TRANSPORT__TRANSPORT_UDP)
+		return error_field(err, "transport", "transport: tcp or udp");
 	record->transport = (uint8_t)input->transport;
 	record->flags = input->flags;
 	record->notify = input->notify;
@@ -62,97 +67,98 @@ static enum status parse_request(
 	record->lifetime_ms = input->lifetime_ms;
 	record->max_connections = input->max_connections;
 	ask->protocol = input->protocol;
-	ask->until_decided = input->wait == POSTERN__V1__WAIT__WAIT_DECIDED;
+	ask->until =
+		input->wait == POSTERN__V1__WAIT__WAIT_DECIDED ? UNTIL_DECIDED : UNTIL_INSTALLED;
 	return STATUS_OK;
 }
 
 /* A call that waits for a grant. */
-struct pending_call {
+struct waiting_call {
 	struct rpc_call *call;
-	struct waiter *waiter; /* NULL = not waiting (any more) */
+	struct waiter waiter;
 };
 
-static void on_settled(void *arg, const struct grant *grant, const struct error *err)
+static void reply_grant(struct rpc_call *call, const struct grant *grant)
 {
-	struct pending_call *pending = arg;
 	struct grant_wire wire;
-	struct error failure = *err;
-	pending->waiter = NULL;
-	if (!failure.status && grant->record.state == GRANT_FAILED) {
-		error_reason(&failure, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
-			"the door was not installed: %s",
-			end_reason_name((enum end_reason)grant->record.reason));
-		id_format(&grant->record.id, failure.grant);
-	}
-	if (failure.status) {
-		rpc_fail(pending->call, &failure);
-	} else {
-		grant_to_wire(&grant->record, grant_left_ms(grant), &grant->timing, &wire);
-		rpc_reply(pending->call, &wire.reply.base);
-	}
-	free(pending);
+	grant_to_wire(&grant->record, grant_left_ms(grant), &grant->timing, &wire);
+	rpc_reply(call, &wire.reply.base);
 }
 
-static void on_call_end(void *arg, enum status why)
+static void on_answer(void *arg, const struct grant *grant, const struct error *err)
 {
-	struct pending_call *pending = arg;
+	struct waiting_call *waiting = arg;
+	if (err->status)
+		rpc_fail(waiting->call, err);
+	else
+		reply_grant(waiting->call, grant);
+	free(waiting);
+}
+
+/* The caller waits no more. */
+static void on_request_end(void *arg, enum status why)
+{
+	struct waiting_call *waiting = arg;
 	struct error err;
-	struct waiter *waiter = pending->waiter;
-	if (why == STATUS_DEADLINE_EXCEEDED)
+	enum leaving leaving = LEAVE_GONE;
+	if (why == STATUS_DEADLINE_EXCEEDED) {
+		leaving = LEAVE_DEADLINE;
 		error_reason(&err, why, REASON_DEADLINE,
 			"the gateway did not acknowledge the door before the deadline: it was "
 			"withdrawn");
-	else
+	} else {
+		leaving = why == STATUS_CANCELLED ? LEAVE_CANCELLED : LEAVE_GONE;
 		error_set(&err, why, "the caller went away");
-	if (waiter) {
-		id_format(&waiter->grant->record.id, err.grant);
-		core_waiter_cancel(waiter, why == STATUS_DEADLINE_EXCEEDED);
 	}
-	rpc_fail(pending->call, &err);
-	free(pending);
+	if (waiting->waiter.grant)
+		id_format(&waiting->waiter.grant->record.id, err.grant);
+	waiter_leave(&waiting->waiter, leaving);
+	rpc_fail(waiting->call, &err);
+	free(waiting);
 }
 
-static struct pending_call *pending_new(struct rpc_call *call, struct error *err)
+/* NULL: the call was failed. */
+static struct waiting_call *waiting_new(struct rpc_call *call, void (*on_end)(void *, enum status))
 {
-	struct pending_call *pending = calloc(1, sizeof *pending);
-	if (!pending) {
-		error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
-		rpc_fail(call, err);
+	struct waiting_call *waiting = calloc(1, sizeof *waiting);
+	if (!waiting) {
+		fail_without_memory(call);
 		return NULL;
 	}
-	pending->call = call;
-	return pending;
+	waiting->call = call;
+	waiting->waiter.done = on_answer;
+	waiting->waiter.arg = waiting;
+	rpc_on_end(call, on_end, waiting);
+	return waiting;
+}
+
+static void waiting_fail(struct waiting_call *waiting, const struct error *err)
+{
+	rpc_fail(waiting->call, err);
+	free(waiting);
 }
 
 static void handle_request(Postern__V1__Grants_Service *service,
 	const Postern__V1__GrantRequest *input, Postern__V1__GrantReply_Closure closure, void *data)
 {
-	struct services *services = SERVICES_OF(service, grants);
-	struct rpc_call *call = data;
-	struct grant_ask ask = {.began_us = clock_mono_us(), .is_admin = is_admin(call)};
-	struct waiter *waiter = NULL;
-	struct error err = {0};
+	struct core *core = SERVICES_OF(service, grants)->core;
+	const struct rpc_principal *caller = rpc_call_principal(data);
+	struct grant_ask ask = {.began_us = clock_mono_us(),
+		.deadline_us = rpc_call_deadline(data),
+		.is_admin = is_admin(data)};
+	struct waiting_call *waiting = waiting_new(data, on_request_end);
+	struct error err;
 	(void)closure;
-	struct pending_call *pending = pending_new(call, &err);
-	if (!pending)
+	if (!waiting)
 		return;
-	ask.asker = principals_find(&services->core->principals, rpc_call_principal(call)->name);
-	copy_text(ask.record.filter, sizeof ask.record.filter, rpc_call_principal(call)->name);
-	if (parse_request(input, &ask, &err)) {
-		free(pending);
-		rpc_fail(call, &err);
-		return;
-	}
-	/* `settled at once` answers the call and frees `pending` inside: then there is no waiter.
-	 */
-	enum status status = core_request(services->core, &ask, on_settled, pending, &waiter, &err);
-	if (status) {
-		free(pending);
-		rpc_fail(call, &err);
-	} else if (waiter) {
-		pending->waiter = waiter;
-		rpc_on_end(call, on_call_end, pending);
-	}
+	if (!ask.is_admin)
+		ask.asker = principals_find(&core->principals, caller->name);
+	copy_text(ask.record.filter, sizeof ask.record.filter, caller->name);
+	enum status status = parse_request(input, &ask, &err);
+	if (!status)
+		status = core_request(core, &ask, &waiting->waiter, &err);
+	if (status)
+		waiting_fail(waiting, &err);
 }
 
 /* Filters see and touch their own grants only. */
@@ -209,33 +215,46 @@ static void look_up(
 	store_read_grants(services->core->store, &query, found_on_disk, lookup);
 }
 
-static void on_cancelled(void *arg, const struct grant *grant, const struct error *err)
+/* The end is decided; only the gateway's acknowledgement may be missing. */
+static void on_cancel_end(void *arg, enum status why)
 {
-	struct pending_call *pending = arg;
-	struct grant_wire wire;
-	if (err->status) {
-		rpc_fail(pending->call, err);
-	} else {
-		grant_to_wire(&grant->record, 0, NULL, &wire);
-		rpc_reply(pending->call, &wire.reply.base);
-	}
-	free(pending);
+	struct waiting_call *waiting = arg;
+	const struct grant *grant = waiting->waiter.grant;
+	struct error err;
+	error_set(&err, why, "the cancellation is under way: look at the grant again");
+	if (why == STATUS_DEADLINE_EXCEEDED && grant && grant->end_committed)
+		reply_grant(waiting->call, grant);
+	else
+		rpc_fail(waiting->call, &err);
+	waiter_leave(&waiting->waiter, LEAVE_GONE);
+	free(waiting);
 }
 
 /* The grant of a request whose answer the caller never got: it knows only the request's id. */
 static struct grant *asked_for(
-	struct services *services, struct rpc_call *call, const char *text, struct error *err)
+	const struct core *core, const struct rpc_call *call, const char *text, struct error *err)
 {
 	struct id request_id;
 	struct grant *grant = NULL;
-	if (!id_parse(text, &request_id)) {
+	if (id_parse(text, &request_id))
+		grant = grant_find_request(core, rpc_call_principal(call)->name, &request_id);
+	else
 		error_field(err, "request_id", "request_id: \"%.60s\" is not a UUID", text);
-		return NULL;
-	}
-	grant = core_find_request(services->core, rpc_call_principal(call)->name, &request_id);
-	if (!grant)
+	if (!grant && !err->status)
 		error_set(err, STATUS_NOT_FOUND, "no live grant of yours has this request id");
 	return grant;
+}
+
+static void cancel(struct core *core, struct rpc_call *call, struct grant *grant)
+{
+	const char *caller = rpc_call_principal(call)->name;
+	bool own = strcmp(grant->record.filter, caller) == 0;
+	struct waiting_call *waiting = waiting_new(call, on_cancel_end);
+	struct error err;
+	if (waiting &&
+		core_cancel(core, grant, own ? END_CANCELLED_BY_FILTER : END_REVOKED_BY_OPERATOR,
+			caller, &waiting->waiter, &err))
+		waiting_fail(waiting, &err);
 }
 
 static void handle_cancel(Postern__V1__Grants_Service *service,
@@ -243,33 +262,22 @@ static void handle_cancel(Postern__V1__Grants_Service *service,
 	void *data)
 {
 	struct services *services = SERVICES_OF(service, grants);
-	struct rpc_call *call = data;
-	struct error err = {0};
+	struct core *core = services->core;
+	bool by_request = input->id[0] == '\0' && input->request_id[0] != '\0';
 	struct grant *grant = NULL;
-	struct id id;
+	struct error err = {0};
+	struct id id = {{0}};
 	(void)closure;
-	if (input->id[0] == '\0' && input->request_id[0] != '\0')
-		grant = asked_for(services, call, input->request_id, &err);
+	if (by_request)
+		grant = asked_for(core, data, input->request_id, &err);
 	else if (!parse_id(input->id, &id, &err))
-		grant = core_find_grant(services->core, &id);
-	if (err.status) {
-		rpc_fail(call, &err);
-		return;
-	}
-	if (!grant || !may_see(call, &grant->record)) {
-		look_up(services, call, &id, true);
-		return;
-	}
-	bool own = strcmp(grant->record.filter, rpc_call_principal(call)->name) == 0;
-	struct pending_call *pending = pending_new(call, &err);
-	if (!pending)
-		return;
-	if (core_cancel(services->core, grant,
-		    own ? END_CANCELLED_BY_FILTER : END_REVOKED_BY_OPERATOR,
-		    rpc_call_principal(call)->name, on_cancelled, pending, &err)) {
-		free(pending);
-		rpc_fail(call, &err);
-	}
+		grant = grant_find(core, &id);
+	if (err.status)
+		rpc_fail(data, &err);
+	else if (grant && may_see(data, &grant->record) && (grant->committed || by_request))
+		cancel(core, data, grant);
+	else
+		look_up(services, data, &id, true);
 }
 
 static void handle_show(Postern__V1__Grants_Service *service,
@@ -277,22 +285,18 @@ static void handle_show(Postern__V1__Grants_Service *service,
 	void *data)
 {
 	struct services *services = SERVICES_OF(service, grants);
-	struct rpc_call *call = data;
-	struct grant_wire wire;
 	struct error err;
 	struct id id;
 	(void)closure;
 	if (parse_id(input->id, &id, &err)) {
-		rpc_fail(call, &err);
+		rpc_fail(data, &err);
 		return;
 	}
-	struct grant *grant = core_find_grant(services->core, &id);
-	if (!grant || !may_see(call, &grant->record) || !grant->committed) {
-		look_up(services, call, &id, false);
-		return;
-	}
-	grant_to_wire(&grant->record, grant_left_ms(grant), &grant->timing, &wire);
-	rpc_reply(call, &wire.reply.base);
+	struct grant *grant = grant_find(services->core, &id);
+	if (!grant || !may_see(data, &grant->record) || !grant->committed)
+		look_up(services, data, &id, false);
+	else
+		reply_grant(data, grant);
 }
 
 /* ---- List: live ones from memory by their ids, then (all) pages from disk; both wait for credit
@@ -309,7 +313,7 @@ struct listing {
 	struct id *ids; /* live listing: what is still to be sent */
 	size_t count, capacity, at;
 	uint32_t left;
-	bool all, reading, over, failed;
+	bool all, reading, over;
 	struct grant_record *page; /* disk listing: copy of the page under way */
 	size_t page_count, page_at;
 };
@@ -348,28 +352,55 @@ static bool listing_wants(const struct listing *listing, const struct grant_reco
 		(id_is_zero(&query->session) || id_equal(&query->session, &record->session));
 }
 
-static void listing_collect(struct grant *grant, void *arg)
+static bool listing_add(struct listing *listing, const struct id *id)
 {
-	struct listing *listing = arg;
-	if (grant->ended || !grant->committed || listing->count >= listing->left ||
-		!listing_wants(listing, &grant->record))
-		return;
 	if (listing->count == listing->capacity) {
 		size_t capacity = listing->capacity ? listing->capacity * 2 : 64;
 		struct id *grown = realloc(listing->ids, capacity * sizeof *grown);
-		if (!grown) {
-			listing->failed = true;
-			return;
-		}
+		if (!grown)
+			return false;
 		listing->ids = grown;
 		listing->capacity = capacity;
 	}
-	listing->ids[listing->count++] = grant->record.id;
+	listing->ids[listing->count++] = *id;
+	return true;
 }
 
-static int compare_id(const void *a, const void *b)
+/* The newest of one gateway, as many as were asked for. */
+static bool listing_collect(struct listing *listing, const struct gateway *gateway)
 {
-	return memcmp(a, b, sizeof(struct id));
+	uint32_t left = listing->left;
+	for (const struct grant *grant = gateway->live; grant && left > 0;
+		grant = grant->live_next) {
+		if (!grant->committed || !listing_wants(listing, &grant->record))
+			continue;
+		if (!listing_add(listing, &grant->record.id))
+			return false;
+		left--;
+	}
+	return true;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	return memcmp(b, a, sizeof(struct id));
+}
+
+/* False: out of memory. */
+static bool listing_collect_live(struct listing *listing)
+{
+	const struct core *core = listing->services->core;
+	const struct session *session = session_find(core, &listing->query.session);
+	const char *name = session ? session->record.gateway : listing->query.gateway;
+	const struct gateway *gateway = name[0] ? gateway_find(core, name) : core->first_gateway;
+	for (; gateway; gateway = name[0] ? NULL : gateway->next)
+		if (!listing_collect(listing, gateway))
+			return false;
+	if (listing->count > 1)
+		qsort(listing->ids, listing->count, sizeof *listing->ids, newest_first);
+	if (listing->count > listing->left)
+		listing->count = listing->left;
+	return true;
 }
 
 static bool listing_send(
@@ -414,7 +445,7 @@ static void listing_pump_disk(struct listing *listing)
 {
 	while (listing->left > 0 && listing->page_at < listing->page_count) {
 		struct grant_record *record = &listing->page[listing->page_at];
-		struct grant *live = core_find_grant(listing->services->core, &record->id);
+		struct grant *live = grant_find(listing->services->core, &record->id);
 		if (!listing_send(listing, record, live ? grant_left_ms(live) : 0))
 			return;
 		listing->query.before = record->id;
@@ -447,7 +478,7 @@ static void listing_pump(void *arg)
 	}
 	for (; listing->at < listing->count; listing->at++) {
 		struct grant *grant =
-			core_find_grant(listing->services->core, &listing->ids[listing->at]);
+			grant_find(listing->services->core, &listing->ids[listing->at]);
 		if (grant && !grant->ended &&
 			!listing_send(listing, &grant->record, grant_left_ms(grant)))
 			return;
@@ -492,13 +523,8 @@ static void handle_list(Postern__V1__Grants_Service *service,
 	}
 	listing->services = SERVICES_OF(service, grants);
 	listing->call = data;
-	if (!listing_parse(listing, input, &err) && !listing->all) {
-		core_each_grant(listing->services->core, listing_collect, listing);
-		if (listing->failed)
-			error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
-		else if (listing->count > 0)
-			qsort(listing->ids, listing->count, sizeof *listing->ids, compare_id);
-	}
+	if (!listing_parse(listing, input, &err) && !listing->all && !listing_collect_live(listing))
+		error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
 	if (err.status) {
 		rpc_fail(data, &err);
 		listing_free(listing);

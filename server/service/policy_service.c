@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "server/auth/token.h"
+#include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
 #define GATEWAYS_MAX 64
+#define PROTOCOLS_MAX 10000 /* every request looks one up */
 
 /* An addition under way: what will be in memory once it is on disk. */
 struct addition {
@@ -30,12 +32,11 @@ static bool begin(struct core *core, struct rpc_call *call, struct addition **re
 	struct store_txn **ret_txn)
 {
 	struct addition *addition = calloc(1, sizeof *addition);
-	struct store_txn *txn = addition ? store_txn_new(core->store) : NULL;
+	struct store_txn *txn = addition ? core_decision(core) : NULL;
 	struct error err;
 	if (!txn) {
 		free(addition);
-		error_reason(&err, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE,
-			"out of memory, or the journal is behind: try again");
+		(void)core_no_decision(&err);
 		rpc_fail(call, &err);
 		return false;
 	}
@@ -87,8 +88,8 @@ static void protocol_added(void *arg, uint64_t sequence, const struct error *err
 	free(addition);
 }
 
-static enum status parse_protocol(const struct core *core, const Postern__V1__Protocol *input,
-	struct protocol_record *record, struct error *err)
+static enum status parse_protocol(
+	const Postern__V1__Protocol *input, struct protocol_record *record, struct error *err)
 {
 	if (!name_is_valid(input->name))
 		return error_field(
@@ -110,11 +111,36 @@ static enum status parse_protocol(const struct core *core, const Postern__V1__Pr
 	}
 	copy_text(record->name, sizeof record->name, input->name);
 	record->transport = (uint8_t)input->transport;
-	if (policy_find_protocol(&core->policy, input->name) ||
-		(input->guid[0] && policy_find_protocol(&core->policy, input->guid)))
+	return STATUS_OK;
+}
+
+/* A filter may register its protocol at each of its starts: the same once more is no mistake. */
+static bool is_same_protocol(
+	const struct protocol_record *known, const struct protocol_record *asked, bool guid_given)
+{
+	return strcmp(known->name, asked->name) == 0 && known->transport == asked->transport &&
+		(!guid_given || id_equal(&known->guid, &asked->guid)) &&
+		known->primary_port_count == asked->primary_port_count &&
+		memcmp(known->primary_ports, asked->primary_ports,
+			known->primary_port_count * sizeof *known->primary_ports) == 0;
+}
+
+static enum status check_protocol(const struct core *core, const struct protocol_record *asked,
+	bool guid_given, const struct protocol_record **ret_known, struct error *err)
+{
+	char guid[ID_TEXT_SIZE];
+	id_format(&asked->guid, guid);
+	const struct protocol_record *known = policy_find_protocol(&core->policy, asked->name);
+	if (!known)
+		known = policy_find_protocol(&core->policy, guid);
+	*ret_known = known;
+	if (known && !is_same_protocol(known, asked, guid_given))
 		return error_set(err, STATUS_ALREADY_EXISTS,
-			"name, guid: a protocol definition with this name or GUID exists: see "
+			"name, guid: another protocol definition has this name or GUID: see "
 			"`postern protocol list`");
+	if (!known && core->policy.protocol_count >= PROTOCOLS_MAX)
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED,
+			"more than %d protocol definitions", PROTOCOLS_MAX);
 	return STATUS_OK;
 }
 
@@ -129,8 +155,18 @@ static void handle_register_protocol(Postern__V1__Policy_Service *service,
 	(void)closure;
 	if (!begin(core, data, &addition, &txn))
 		return;
-	if (parse_protocol(core, input, &addition->protocol, &err)) {
+	const struct protocol_record *known = NULL;
+	if (parse_protocol(input, &addition->protocol, &err) ||
+		check_protocol(core, &addition->protocol, input->guid[0] != '\0', &known, &err)) {
 		fail(data, addition, txn, &err);
+		return;
+	}
+	if (known) {
+		struct protocol_wire wire;
+		protocol_to_wire(known, &wire);
+		rpc_reply(data, &wire.message.base);
+		store_txn_free(txn);
+		free(addition);
 		return;
 	}
 	core_entry(&entry, ENTRY_PROTOCOL_REGISTERED, rpc_call_principal(data)->name);
@@ -140,7 +176,7 @@ static void handle_register_protocol(Postern__V1__Policy_Service *service,
 	id_format(&addition->protocol.guid, entry.detail);
 	store_txn_entry(txn, &entry);
 	store_txn_put_protocol(txn, &addition->protocol);
-	store_submit(core->store, txn, protocol_added, addition);
+	core_submit(core, txn, protocol_added, addition);
 }
 
 static void handle_list_protocols(Postern__V1__Policy_Service *service,
@@ -184,6 +220,8 @@ static void rule_added(void *arg, uint64_t sequence, const struct error *err)
 	} else {
 		rule_to_wire(&addition->rule, &message);
 		rpc_reply(addition->call, &message.base);
+		if (addition->rule.deny)
+			grants_judge_again(addition->core);
 	}
 	free(addition);
 }
@@ -207,9 +245,6 @@ static enum status parse_rule(const struct core *core,
 		return error_field(
 			err, "protocol", "protocol: the name is too long for a rule's name");
 	strncat(record->name, protocol->name, sizeof record->name - strlen(record->name) - 1);
-	if (policy_find_rule(&core->policy, record->name))
-		return error_set(
-			err, STATUS_ALREADY_EXISTS, "rule \"%s\" exists already", record->name);
 	return STATUS_OK;
 }
 
@@ -229,12 +264,20 @@ static void handle_allow_protocol(Postern__V1__Policy_Service *service,
 		fail(data, addition, txn, &err);
 		return;
 	}
+	if (policy_find_rule(&core->policy, addition->rule.name)) {
+		Postern__V1__Rule message; /* it is as it is to be */
+		rule_to_wire(&addition->rule, &message);
+		rpc_reply(data, &message.base);
+		store_txn_free(txn);
+		free(addition);
+		return;
+	}
 	core_entry(&entry, ENTRY_RULE_ADDED, rpc_call_principal(data)->name);
 	copy_text(entry.rule, sizeof entry.rule, addition->rule.name);
 	copy_text(entry.protocol, sizeof entry.protocol, addition->rule.protocol);
 	store_txn_entry(txn, &entry);
 	store_txn_put_rule(txn, &addition->rule);
-	store_submit(core->store, txn, rule_added, addition);
+	core_submit(core, txn, rule_added, addition);
 }
 
 static void handle_list_rules(Postern__V1__Policy_Service *service,
@@ -357,7 +400,7 @@ static void handle_add_principal(Postern__V1__Policy_Service *service,
 	token_hash(addition->token, addition->principal.token_hash);
 	store_txn_entry(txn, &entry);
 	store_txn_put_principal(txn, &addition->principal);
-	store_submit(core->store, txn, principal_added, addition);
+	core_submit(core, txn, principal_added, addition);
 }
 
 static void handle_list_principals(Postern__V1__Policy_Service *service,

@@ -8,11 +8,6 @@ char *wire_text(const char *text)
 	return (char *)(uintptr_t)text;
 }
 
-bool copy_text(char *to, size_t size, const char *from)
-{
-	return (size_t)snprintf(to, size, "%s", from) < size;
-}
-
 static char *id_text(const struct id *id, char text[static ID_TEXT_SIZE])
 {
 	text[0] = '\0';
@@ -43,7 +38,7 @@ void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
 	grant->session = id_text(&record->session, ret_wire->session);
 	grant->request_id = id_text(&record->request_id, ret_wire->request_id);
 	grant->state = (Postern__V1__GrantState)record->state;
-	grant->reason = record->state == GRANT_DENIED ? 0 : (Postern__V1__EndReason)record->reason;
+	grant->reason = (Postern__V1__EndReason)record->reason;
 	grant->gateway = wire_text(record->gateway);
 	grant->filter = wire_text(record->filter);
 	grant->client = ret_wire->client;
@@ -66,6 +61,13 @@ void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
 	grant->rule = wire_text(record->rule);
 }
 
+void fail_without_memory(struct rpc_call *call)
+{
+	struct error err;
+	error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+	rpc_fail(call, &err);
+}
+
 enum status services_init(
 	struct services *services, struct core *core, struct rpc_server *rpc, struct error *err)
 {
@@ -82,11 +84,13 @@ enum status services_init(
 	ProtobufCService *all[] = {&services->grants.base, &services->sessions.base,
 		&services->watch.base, &services->gateways.base, &services->agents.base,
 		&services->policy.base, &services->audit.base};
-	for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
-		status = access_complete(all[i]->descriptor, err);
-		if (!status)
-			status = rpc_server_add(rpc, all[i], err);
-	}
+	const ProtobufCServiceDescriptor *types[sizeof all / sizeof *all];
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		types[i] = all[i]->descriptor;
+	if (!status)
+		status = access_complete(types, sizeof types / sizeof *types, err);
+	for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
+		status = rpc_server_add(rpc, all[i], err);
 	return status;
 }
 

@@ -5,6 +5,7 @@
 
 #include "proto/rpc/rpc.h"
 #include "server/core/core.h"
+#include "server/core/grant.h"
 #include "server/journal/wire.h"
 
 #include "postern/v1/agents.pb-c.h"
@@ -38,7 +39,9 @@ void services_fini(struct services *services);
 /* access.c: who may call what; every method of every service stands there. */
 enum status access_check(
 	const struct rpc_principal *principal, const char *method, struct error *err);
-enum status access_complete(const ProtobufCServiceDescriptor *service, struct error *err);
+/* Every method has its row, and every row its method. */
+enum status access_complete(
+	const ProtobufCServiceDescriptor *const *services, size_t count, struct error *err);
 
 void grants_service_init(struct services *services);
 void sessions_service_init(struct services *services);
@@ -58,7 +61,6 @@ static inline bool is_admin(const struct rpc_call *call)
 #define SERVICES_OF(service, member)                                                               \
 	((struct services *)((char *)(service)-offsetof(struct services, member)))
 char *wire_text(const char *text);
-bool copy_text(char *to, size_t size, const char *from);
 
 /* outbox.c: a short list of items, made at once and sent as credit allows. */
 struct outbox;
@@ -73,6 +75,8 @@ struct grant_wire {
 	char id[ID_TEXT_SIZE], session[ID_TEXT_SIZE], request_id[ID_TEXT_SIZE];
 	char client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE], external[ADDR_TEXT_SIZE];
 };
+/* Fails a call for want of memory. */
+void fail_without_memory(struct rpc_call *call);
 void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
 	const struct grant_timing *timing, struct grant_wire *ret_wire);
 

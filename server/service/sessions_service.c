@@ -2,6 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
+#include "server/core/session.h"
+#include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
 struct session_wire {
@@ -32,25 +35,68 @@ static void to_wire(
 	}
 }
 
-static void on_done(void *arg, const struct session_record *session, const struct error *err)
+/* A call that waits for a session to open or to end. */
+struct waiting_call {
+	struct rpc_call *call;
+	struct session_waiter waiter;
+	struct session *session; /* of a close */
+};
+
+static void reply_session(struct rpc_call *call, const struct session *session)
 {
-	struct rpc_call *call = arg;
 	struct session_wire wire;
-	if (err->status) {
-		rpc_fail(call, err);
-		return;
-	}
-	to_wire(session, 0, &wire);
+	to_wire(&session->record, session->live_grants, &wire);
 	rpc_reply(call, &wire.message.base);
 }
 
-static enum status parse(const struct core *core, const Postern__V1__SessionOpenRequest *input,
-	struct session_record *record, struct error *err)
+static void on_answer(void *arg, const struct session *session, const struct error *err)
 {
-	if (!copy_text(record->gateway, sizeof record->gateway, input->gateway) ||
-		!gateway_find(core, record->gateway))
+	struct waiting_call *waiting = arg;
+	if (err->status)
+		rpc_fail(waiting->call, err);
+	else
+		reply_session(waiting->call, session);
+	free(waiting);
+}
+
+/* A close is decided; only the gateway's acknowledgements may be missing. */
+static void on_close_end(void *arg, enum status why)
+{
+	struct waiting_call *waiting = arg;
+	struct error err;
+	error_set(&err, why, "the session's end is under way: look at it again");
+	session_forget_waiter(waiting->session, &waiting->waiter);
+	if (why == STATUS_DEADLINE_EXCEEDED && waiting->session->closed)
+		reply_session(waiting->call, waiting->session);
+	else
+		rpc_fail(waiting->call, &err);
+	free(waiting);
+}
+
+static struct waiting_call *waiting_new(struct rpc_call *call)
+{
+	struct waiting_call *waiting = calloc(1, sizeof *waiting);
+	if (!waiting) {
+		fail_without_memory(call);
+		return NULL;
+	}
+	waiting->call = call;
+	waiting->waiter = (struct session_waiter){.done = on_answer, .arg = waiting};
+	return waiting;
+}
+
+static enum status parse(const struct core *core, const Postern__V1__SessionOpenRequest *input,
+	const struct principal *filter, struct session_record *record, struct error *err)
+{
+	if (!copy_text(record->gateway, sizeof record->gateway, input->gateway))
+		return error_field(err, "gateway", "gateway: the name is too long");
+	if (filter && !principal_covers(filter, record->gateway))
+		return error_reason(err, STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE,
+			"filter %s may not open sessions on gateway %s", filter->record.name,
+			record->gateway);
+	if (!gateway_find(core, record->gateway))
 		return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
-			"gateway %.60s: unknown: see `postern gateway list`", input->gateway);
+			"gateway %s: unknown: see `postern gateway list`", record->gateway);
 	if (!addr_parse(input->client, &record->client) || !addr_is_forwardable(&record->client))
 		return error_field(err, "client",
 			"client: \"%.60s\" is not a unicast address that a gateway forwards",
@@ -78,57 +124,81 @@ static enum status parse(const struct core *core, const Postern__V1__SessionOpen
 	return STATUS_OK;
 }
 
+static enum status check_quota(
+	const struct core *core, const struct principal *filter, struct error *err)
+{
+	uint64_t most = core->config->max_open_sessions_per_filter;
+	if (!filter || filter->open_sessions < most)
+		return STATUS_OK;
+	return error_reason(err, STATUS_RESOURCE_EXHAUSTED, REASON_QUOTA,
+		"filter %s has %llu open sessions, the limit: close some", filter->record.name,
+		(unsigned long long)most);
+}
+
 static void handle_open(Postern__V1__Sessions_Service *service,
 	const Postern__V1__SessionOpenRequest *input, Postern__V1__Session_Closure closure,
 	void *data)
 {
-	struct services *services = SERVICES_OF(service, sessions);
-	struct core *core = services->core;
-	const struct rpc_principal *caller = rpc_call_principal(data);
-	struct session_record record = {.id = id_new()};
-	struct error err = {0};
+	struct core *core = SERVICES_OF(service, sessions)->core;
+	const char *caller = rpc_call_principal(data)->name;
+	struct principal *filter =
+		is_admin(data) ? NULL : principals_find(&core->principals, caller);
+	struct session_record record = {.id = id_new(), .opened_us = clock_real_us()};
+	struct waiting_call *waiting = waiting_new(data);
+	struct error err;
 	(void)closure;
-	copy_text(record.filter, sizeof record.filter, caller->name);
-	enum status status = parse(core, input, &record, &err);
-	struct principal *principal = principals_find(&core->principals, caller->name);
-	if (!status && caller->role == RPC_ROLE_FILTER && principal &&
-		!principal_covers(principal, record.gateway))
-		status = error_reason(&err, STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE,
-			"filter %s may not open sessions on gateway %s", caller->name,
-			record.gateway);
-	if (!status) {
-		struct entry now;
-		core_entry(&now, ENTRY_SESSION_OPENED, "");
-		record.opened_us = now.time_us;
-		status = session_open(core, &record, on_done, data, &err);
-	}
-	if (status)
-		rpc_fail(data, &err);
+	if (!waiting)
+		return;
+	copy_text(record.filter, sizeof record.filter, caller);
+	enum status status = parse(core, input, filter, &record, &err);
+	if (!status)
+		status = check_quota(core, filter, &err);
+	if (!status)
+		status = session_open(core, &record, &waiting->waiter, &err);
+	if (!status)
+		return;
+	rpc_fail(data, &err);
+	free(waiting);
+}
+
+static enum status find_own(struct services *services, const struct rpc_call *call,
+	const char *text, struct session **ret_session, struct error *err)
+{
+	const struct rpc_principal *caller = rpc_call_principal(call);
+	struct id id;
+	if (!id_parse(text, &id))
+		return error_field(err, "id", "id: \"%.60s\" is not a session's id (UUID)", text);
+	struct session *session = session_find(services->core, &id);
+	if (!session ||
+		(caller->role == RPC_ROLE_FILTER &&
+			strcmp(session->record.filter, caller->name) != 0))
+		return error_set(err, STATUS_NOT_FOUND, "no open session of yours has this id");
+	*ret_session = session;
+	return STATUS_OK;
 }
 
 static void handle_close(Postern__V1__Sessions_Service *service,
 	const Postern__V1__SessionCloseRequest *input, Postern__V1__Session_Closure closure,
 	void *data)
 {
-	struct services *services = SERVICES_OF(service, sessions);
-	const struct rpc_principal *caller = rpc_call_principal(data);
 	struct session *session = NULL;
-	struct error err = {0};
-	struct id id;
+	struct waiting_call *waiting = waiting_new(data);
+	struct error err;
 	(void)closure;
-	if (id_parse(input->id, &id))
-		session = session_find(services->core, &id);
-	else
-		error_field(&err, "id", "id: \"%.60s\" is not a session's id (UUID)", input->id);
-	if (!err.status &&
-		(!session || session->closing || !session->committed ||
-			(caller->role == RPC_ROLE_FILTER &&
-				strcmp(session->record.filter, caller->name) != 0)))
-		error_set(&err, STATUS_NOT_FOUND, "no open session of yours has this id");
-	if (!err.status)
-		(void)session_close(session, caller->name, on_done, data, &err);
-	if (err.status)
-		rpc_fail(data, &err);
+	if (!waiting)
+		return;
+	enum status status =
+		find_own(SERVICES_OF(service, sessions), data, input->id, &session, &err);
+	if (!status) {
+		waiting->session = session;
+		rpc_on_end(data, on_close_end, waiting);
+		status = session_close(
+			session, rpc_call_principal(data)->name, &waiting->waiter, &err);
+	}
+	if (!status)
+		return;
+	rpc_fail(data, &err);
+	free(waiting);
 }
 
 struct listing {

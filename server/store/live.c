@@ -173,13 +173,15 @@ enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
 			load_session},
 		{visitor->grant,
 			"SELECT " GRANT_COLUMNS
-			" FROM grants WHERE state < 3 OR id IN (SELECT grant_id FROM flows WHERE "
-			"closed_us = 0) ORDER BY id",
+			" FROM grants WHERE id IN (SELECT id FROM grants WHERE state < 3 "
+			"UNION SELECT grant_id FROM flows WHERE closed_us = 0) ORDER BY id",
 			load_grant},
 		{visitor->flow,
 			"SELECT grant_id, flow, gateway, boot_id, client, remote, transport, "
-			"opened_us, closed_us FROM flows "
-			"WHERE closed_us = 0 OR closed_us > ?1",
+			"opened_us, closed_us FROM flows WHERE closed_us = 0 "
+			"UNION ALL SELECT grant_id, flow, gateway, boot_id, client, remote, "
+			"transport, "
+			"opened_us, closed_us FROM flows WHERE closed_us > 0 AND closed_us > ?1",
 			load_flow},
 	};
 	for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

@@ -92,7 +92,8 @@ static bool is_known(
 	return true;
 }
 
-static void verify_row(struct sqlite3_stmt *stmt, struct verify_walk *walk)
+static enum status verify_row(
+	struct sqlite3_stmt *stmt, struct verify_walk *walk, struct error *err)
 {
 	struct chain *chain = &walk->chain;
 	uint64_t sequence = (uint64_t)column_int(stmt, 0);
@@ -101,7 +102,7 @@ static void verify_row(struct sqlite3_stmt *stmt, struct verify_walk *walk)
 	struct entry entry;
 	if (sequence != chain->sequence + 1) {
 		missing(walk, (int64_t)sequence);
-		return;
+		return STATUS_OK;
 	}
 	const uint8_t *hash = column_blob(stmt, 1, &hash_size);
 	const uint8_t *body = column_blob(stmt, 2, &body_size);
@@ -110,12 +111,15 @@ static void verify_row(struct sqlite3_stmt *stmt, struct verify_walk *walk)
 		fault(walk, sequence,
 			"changed: its body or its hash, or it does not belong behind the entry "
 			"before it");
-		return;
+		return STATUS_OK;
 	}
-	if (entry_decode(body, body_size, &entry, NULL)) {
+	enum status status = entry_decode(body, body_size, &entry, NULL);
+	if (status == STATUS_DATA_LOSS) {
 		fault(walk, sequence, "changed: the body is not a journal entry");
-		return;
+		return STATUS_OK;
 	}
+	if (status) /* want of memory is no fault of the journal */
+		return error_set(err, status, "out of memory");
 	const char *column = differing_column(stmt, &entry);
 	chain_widen_zone(chain, entry.time_us);
 	entry_fini(&entry);
@@ -129,6 +133,7 @@ static void verify_row(struct sqlite3_stmt *stmt, struct verify_walk *walk)
 		memcpy(chain->hash, expected, sizeof chain->hash);
 		walk->result.entries++;
 	}
+	return STATUS_OK;
 }
 
 /* A wrong zone hides entries from queries by time. */
@@ -181,8 +186,8 @@ static enum status verify_rows(struct sqlite3 *db, struct sqlite3_stmt *rows,
 	bind_int(rows, 1, walk->chain.sequence ? (int64_t)walk->chain.sequence : INT64_MIN);
 	bind_int(rows, 2, STEP_ENTRIES);
 	for (; !walk->done && !status && stmt_row(db, rows, "journal", &status, err); count++) {
-		verify_row(rows, walk);
-		if (!walk->done && walk->chain.sequence % JOURNAL_ZONE == 0)
+		status = verify_row(rows, walk, err);
+		if (!status && !walk->done && walk->chain.sequence % JOURNAL_ZONE == 0)
 			status = verify_zone(db, zone, walk, err);
 	}
 	return !status && !walk->done && count < STEP_ENTRIES ? at_end(db, walk, err) : status;

@@ -36,7 +36,7 @@ Test(state, ended_grants_stay_ended)
 
 Test(state, every_end_has_a_state_and_a_name)
 {
-	for (int reason = END_USED_UP; reason <= END_DEADLINE_MISSED; reason++) {
+	for (int reason = END_USED_UP; reason <= END_DENIED_SITE_AND_CONTENT_RULES; reason++) {
 		cr_expect_not(grant_is_live(grant_end_state((enum end_reason)reason)));
 		cr_expect_str_neq(end_reason_name((enum end_reason)reason), "unknown");
 	}
@@ -89,7 +89,47 @@ Test(state, defaults_and_limits_complete_a_request)
 Test(state, a_retry_is_the_same_request)
 {
 	struct grant_record a = request("10.77.1.2", "10.77.2.2"), b = a;
-	cr_expect(grant_same_request(&a, &b));
+	cr_expect(grant_same_request(&a, &b, true));
 	b.remote.port = 1047;
-	cr_expect_not(grant_same_request(&a, &b));
+	cr_expect_not(grant_same_request(&a, &b, true));
+	b = a;
+	b.lifetime_ms = 1; /* another default than at the first time */
+	cr_expect(grant_same_request(&a, &b, false));
+	cr_expect_not(grant_same_request(&a, &b, true));
+}
+
+Test(state, the_verdict_on_an_ended_grant_says_why)
+{
+	struct grant_record record = request("10.77.1.2", "10.77.2.2");
+	struct error err;
+	record.state = GRANT_ACTIVE;
+	cr_expect_eq(grant_verdict(&record, &err), STATUS_OK);
+	record.state = GRANT_DENIED;
+	record.reason = END_DENIED_SITE_AND_CONTENT_RULES;
+	cr_expect_eq(grant_verdict(&record, &err), STATUS_PERMISSION_DENIED);
+	cr_expect_eq(err.reason, REASON_DENIED_SITE_AND_CONTENT_RULES);
+	record.state = GRANT_FAILED;
+	record.reason = END_GATEWAY_REFUSED;
+	cr_expect_eq(grant_verdict(&record, &err), STATUS_FAILED_PRECONDITION);
+	record.reason = END_DEADLINE_MISSED;
+	cr_expect_eq(grant_verdict(&record, &err), STATUS_DEADLINE_EXCEEDED);
+}
+
+Test(state, the_invariant_finds_flaws)
+{
+	struct grant_record record = request("10.77.1.2", "10.77.2.2");
+	record.state = GRANT_PENDING;
+	record.max_connections = 1;
+	cr_expect_null(grant_flaw(&record));
+	record.state = GRANT_USED;
+	cr_expect_not_null(grant_flaw(&record), "without reason and time");
+	record.reason = END_USED_UP;
+	record.ended_us = 1;
+	cr_expect_not_null(grant_flaw(&record), "with connections left");
+	record.connections = 1;
+	cr_expect_null(grant_flaw(&record));
+	record.reason = END_LIFETIME;
+	cr_expect_not_null(grant_flaw(&record), "the reason leads elsewhere");
+	record.state = 0;
+	cr_expect_not_null(grant_flaw(&record));
 }

@@ -171,6 +171,33 @@ Test(store_read, times_out_of_order_are_all_found)
 	fixture_end(&fixture);
 }
 
+/* The first and the last entries of zones, where a walk begins and ends. */
+Test(store_read, zones_are_walked_from_end_to_end)
+{
+	static const int64_t places[] = {1, 2, 1023, 1024, 1025, 2047, 2048, 2049, 2999, 3000};
+	struct fixture fixture;
+	fixture_begin(&fixture);
+	for (int base = 0; base < 3000; base += 1000) {
+		struct store_txn *txn = store_txn_new(fixture.store);
+		for (int i = base; i < base + 1000; i++) {
+			struct entry entry = fixture_entry(ENTRY_GRANTED);
+			entry.time_us = 1000 + i + 1;
+			store_txn_entry(txn, &entry);
+		}
+		cr_assert_eq(fixture_commit(&fixture, txn, NULL), STATUS_OK);
+	}
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+		for (size_t j = i; j < sizeof places / sizeof *places; j++) {
+			struct store_query query = {
+				.since_us = 1000 + places[i], .until_us = 1000 + places[j] + 1};
+			struct found *found = ask(&fixture, &query);
+			cr_assert_eq(found->count, (size_t)(places[j] - places[i] + 1), "%d to %d",
+				(int)places[i], (int)places[j]);
+			cr_assert_eq(found->sequences[0], (uint64_t)places[i]);
+		}
+	fixture_end(&fixture);
+}
+
 /* A query that matches nothing is answered in bounded steps, each of which says how far it came. */
 Test(store_read, a_long_walk_comes_in_steps)
 {

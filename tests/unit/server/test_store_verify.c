@@ -164,3 +164,26 @@ Test(store_verify, a_cut_off_tail_is_found_by_a_known_head)
 	cr_expect_not_null(strstr(result.fault, "rewritten"), "%s", result.fault);
 	fixture_end(&fixture);
 }
+
+/* Somebody who knows how the chain is made can hash nonsense, but not turn it into an entry. */
+Test(store_verify, a_well_hashed_body_that_is_no_entry_is_named)
+{
+	struct fixture fixture;
+	uint8_t hash[ENTRY_HASH_SIZE];
+	char sql[400], hex[2 * ENTRY_HASH_SIZE + 1];
+	fill(&fixture);
+	struct store_verification whole = fixture_verify(&fixture, 0, NULL);
+	entry_hash(whole.head_hash, COUNT + 1, (const uint8_t *)"\xff\xff", 2, hash);
+	for (size_t i = 0; i < sizeof hash; i++)
+		snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+	snprintf(sql, sizeof sql,
+		"INSERT INTO journal (sequence, time_us, kind, notify, body, hash) VALUES (%d, 1, "
+		"1, 0, x'ffff', x'%s')",
+		COUNT + 1, hex);
+	fixture_tamper(&fixture, sql);
+	struct store_verification result = fixture_verify(&fixture, 0, NULL);
+	cr_expect_not(result.intact);
+	cr_expect_eq(result.bad_sequence, COUNT + 1);
+	cr_expect_not_null(strstr(result.fault, "not a journal entry"), "%s", result.fault);
+	fixture_end(&fixture);
+}

@@ -1,0 +1,153 @@
+/* Grants: from the request to the end. grants/state.h has the states.
+ *
+ *   core_request ──on disk──▶ answered "decided"; first of its line? ──▶ armed ──told──▶ installed
+ * ──▶ answered "installed" │                                                                 │ └─
+ * refused by the disk: never happened                            └─ grant_end: withdrawn,
+ * journalled, gone */
+#ifndef POSTERN_SERVER_CORE_GRANT_H
+#define POSTERN_SERVER_CORE_GRANT_H
+
+#include "server/core/core.h"
+#include "server/fleet/sync.h"
+#include "server/grants/line.h"
+#include "server/grants/state.h"
+
+struct session;
+struct waiter;
+
+struct grant_timing {
+	uint64_t decide_us, commit_us, push_us, kernel_us;
+};
+
+struct grant {
+	struct table_node by_id, by_request;
+	struct core *core;
+	struct grant_record record;
+	struct gateway *gateway;
+	struct principal *filter; /* whose quota it counts against, NULL = nobody's */
+	struct session *session; /* that ends it; NULL = none */
+	struct grant *session_next, *session_previous;
+	struct grant *live_next, *live_previous; /* of the gateway, newest first */
+	struct grant *used_up_next; /* of struct facts */
+	struct line_place line;
+	struct sync_door door;
+	struct loop_timer timer;
+	struct waiter *waiters;
+	int64_t due_us; /* monotonic: the end of its lifetime */
+	int64_t closes_us; /* when the kernel will have closed the door by itself: a little later */
+	int64_t deadline_us; /* installed by then, or withdrawn */
+	int64_t handed_us;
+	struct grant_timing timing;
+	char *cause; /* why the gateway refused it */
+	unsigned holds; /* transactions and reads under way, open flows */
+	uint8_t wish; /* enum end_reason of an end that waits for a decision, 0 = none */
+	uint8_t cancel_reason; /* enum end_reason, while cancelling */
+	char wish_actor[RECORD_NAME_SIZE];
+	bool lifetime_given; /* by the request */
+	bool committed; /* its decision is on disk */
+	bool cancelling; /* the decision to end it is under way */
+	bool ended, end_committed;
+	bool in_books, in_requests, is_live;
+};
+
+/* ---- asking ---- */
+
+enum waiter_until {
+	UNTIL_DECIDED,
+	UNTIL_INSTALLED,
+	UNTIL_GONE, /* its end is on disk and the gateway has forgotten its door */
+};
+
+/* Someone who waits for a grant. `done` is called exactly once, unless waiter_leave() comes first;
+ * the waiter may be freed in it. `err` has status 0 when what was waited for has come. */
+typedef void (*waiter_cb)(void *arg, const struct grant *grant, const struct error *err);
+struct waiter {
+	struct waiter *next, *previous;
+	struct grant *grant; /* NULL = does not wait */
+	enum waiter_until until;
+	waiter_cb done;
+	void *arg;
+};
+
+struct grant_ask {
+	struct grant_record record; /* what the caller gave; context borrowed */
+	const char *protocol; /* name or GUID */
+	struct principal *asker; /* NULL = no quota and no scope */
+	bool is_admin;
+	enum waiter_until until;
+	int64_t began_us, deadline_us; /* CLOCK_NEVER = the server's default */
+};
+
+/* STATUS_OK: `waiter` (zero-initialised but for done and arg) waits, or has been answered already,
+ * inside this call. */
+enum status core_request(
+	struct core *core, const struct grant_ask *ask, struct waiter *waiter, struct error *err);
+enum leaving { LEAVE_GONE, LEAVE_CANCELLED, LEAVE_DEADLINE };
+/* The caller waits no more. Deadline: what is not installed is withdrawn, nothing stays open.
+ * Cancelled: the same, as the filter's wish. Gone (a lost connection): a retry may come; the
+ * deadline still holds. */
+void waiter_leave(struct waiter *waiter, enum leaving why);
+
+/* Ends a grant on behalf of `actor`. STATUS_OK: `waiter` is answered when it is gone. ALREADY_ENDED
+ * otherwise. */
+enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason,
+	const char *actor, struct waiter *waiter, struct error *err);
+
+struct grant *grant_find(const struct core *core, const struct id *id);
+/* By the request that asked for it; of this filter only. */
+struct grant *grant_find_request(
+	const struct core *core, const char *filter, const struct id *request_id);
+uint64_t grant_left_ms(const struct grant *grant);
+
+/* ---- facts ---- */
+
+/* The kernel holds the door. */
+void grant_installed(struct grant *grant, uint64_t kernel_us, struct facts *facts);
+void grant_refused(struct grant *grant, const char *cause);
+/* `flows` more connections were made. */
+void grant_used(struct grant *grant, uint64_t flows, struct facts *facts);
+/* The facts that used these grants up (linked by used_up_next) are on disk. */
+void grants_used_up(struct grant *first, const struct error *err);
+void grant_end(struct grant *grant, enum end_reason reason, const char *actor, const char *detail);
+/* The agent has forgotten the door. */
+void grant_door_gone(struct grant *grant);
+/* The rules have changed: live grants that they no longer allow end. */
+void grants_judge_again(struct core *core);
+
+void grant_hold(struct grant *grant);
+void grant_release(struct grant *grant); /* may free it */
+
+/* ---- for their neighbours ---- */
+
+/* From the disk: live ones as they were, ended ones for the flows that name them. NULL: memory, or
+ * no such gateway. */
+struct grant *grant_load(struct core *core, const struct grant_record *record);
+/* After everything was loaded: what is over ends now. */
+void grants_settle(struct core *core);
+void grants_init(struct core *core);
+void grants_fini(struct core *core);
+void grant_fill_entry(const struct grant *grant, enum entry_kind kind, struct entry *ret_entry);
+/* Puts a grant into the books; NULL: out of memory. Takes over record->context on success. */
+struct grant *grant_new(struct core *core, const struct grant_record *record,
+	struct gateway *gateway, struct principal *filter);
+bool grant_become_live(struct grant *grant, struct session *session); /* false: out of memory */
+bool grant_enter_books(struct grant *grant); /* false: out of memory; leave them then */
+void grant_leave_books(struct grant *grant);
+/* If it is on disk and its turn, its door goes to the gateway. */
+void grant_arm(struct grant *grant);
+void grant_watch_clock(struct grant *grant);
+/* The row as it is, or will be when the cancellation under way is on disk. */
+void grant_put_row(const struct grant *grant, struct store_txn *txn);
+void grant_add_ended(const struct grant *grant, enum end_reason reason, const char *actor,
+	const char *detail, struct store_txn *txn);
+/* Memory's part of an end, without the journal's. */
+void grant_end_in_memory(struct grant *grant, enum end_reason reason);
+void grant_end_is_on_disk(struct grant *grant);
+void grant_apply_wish(struct grant *grant);
+void waiter_add(struct grant *grant, struct waiter *waiter);
+/* Answers those who wait for this or less. */
+void grant_answer(struct grant *grant, enum waiter_until reached, const struct error *err);
+/* Those who wait for the end hear that the disk refused it. */
+void grant_fail_cancellers(struct grant *grant, const struct error *err);
+
+#endif

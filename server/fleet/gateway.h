@@ -1,0 +1,65 @@
+/* Gateways: who they are, whether their agent is connected, and what it must be told. */
+#ifndef POSTERN_SERVER_FLEET_GATEWAY_H
+#define POSTERN_SERVER_FLEET_GATEWAY_H
+
+#include "server/core/core.h"
+#include "server/fleet/flow.h"
+#include "server/fleet/inbox.h"
+#include "server/fleet/sync.h"
+#include "server/grants/line.h"
+#include "server/store/record.h"
+
+/* What the agents service gives a gateway to speak through. */
+struct agent_link {
+	void *arg;
+	/* Room for one more item? */
+	bool (*ready)(void *arg);
+	/* False: it could not be sent, and the stream is to be ended. */
+	bool (*send)(void *arg, const struct sync_item *item);
+	/* Ends the stream and the agent's connection; the link is not used afterwards. */
+	void (*end)(void *arg, const char *why);
+};
+
+struct gateway {
+	struct table_node by_name;
+	struct core *core;
+	struct gateway *next;
+	struct gateway_record record; /* as on disk, or a fact on its way there */
+	uint64_t connection; /* of the agent that joined last, 0 = none */
+	bool joined; /* and its join is on disk */
+	char mode[16], agent[64], kernel[64], addresses[1024], problems[1024];
+	int64_t lost_us;
+	struct agent_link *link; /* Sync stream, NULL = none */
+	struct sync sync;
+	struct lines lines;
+	struct loop_task pump;
+	struct grant *live; /* newest first */
+	uint64_t live_grants;
+	struct flows flows;
+	struct inbox inbox;
+};
+
+void gateways_init(struct core *core);
+void gateways_fini(struct core *core);
+struct gateway *gateway_find(const struct core *core, const char *name);
+struct gateway *gateway_load(struct core *core, const struct gateway_record *record);
+/* Its doors can be opened: joined, and its Sync stream runs. */
+bool gateway_is_up(const struct gateway *gateway);
+
+/* The connection becomes the gateway's; an older one is told to go. */
+void gateway_joining(struct gateway *gateway, uint64_t connection);
+/* Its Sync stream begins. */
+void gateway_attach(struct gateway *gateway, struct agent_link *link);
+/* The connection, or its stream, has ended. */
+void gateway_lost(struct gateway *gateway, const char *why);
+
+void gateway_arm(struct gateway *gateway, struct sync_door *door);
+/* True: the door is out. False: grant_door_gone() follows. */
+bool gateway_disarm(struct gateway *gateway, struct sync_door *door);
+/* Sends what waits, as far as the link takes it. */
+void gateway_pump(struct gateway *gateway);
+/* Items up to `sequence` are in the kernel. */
+void gateway_applied(
+	struct gateway *gateway, uint64_t sequence, uint64_t kernel_us, struct facts *facts);
+
+#endif

@@ -1,0 +1,92 @@
+#include "server/grants/line.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_SIZE = 17 + 17 + 2 + 1 };
+
+struct line {
+	struct table_node node;
+	struct line_place *first, *last;
+	uint8_t key[KEY_SIZE];
+};
+
+static void key_of(const struct addr *client, const struct endpoint *remote, uint8_t transport,
+	uint8_t key[static KEY_SIZE])
+{
+	key[0] = client->family;
+	memcpy(key + 1, client->bytes, 16);
+	key[17] = remote->addr.family;
+	memcpy(key + 18, remote->addr.bytes, 16);
+	key[34] = (uint8_t)(remote->port >> 8);
+	key[35] = (uint8_t)remote->port;
+	key[36] = transport;
+}
+
+static bool match(const struct table_node *node, const void *key, size_t size)
+{
+	return memcmp(TABLE_OWNER(node, struct line, node)->key, key, size) == 0;
+}
+
+void lines_init(struct lines *lines)
+{
+	table_init(&lines->table, match);
+}
+
+void lines_fini(struct lines *lines)
+{
+	table_fini(&lines->table);
+}
+
+static struct line *line_of(struct lines *lines, const uint8_t key[static KEY_SIZE])
+{
+	struct table_node *node = table_find(&lines->table, key, KEY_SIZE);
+	if (node)
+		return TABLE_OWNER(node, struct line, node);
+	struct line *line = calloc(1, sizeof *line);
+	if (!line)
+		return NULL;
+	memcpy(line->key, key, KEY_SIZE);
+	if (table_insert(&lines->table, &line->node, key, KEY_SIZE))
+		return line;
+	free(line);
+	return NULL;
+}
+
+bool line_join(struct lines *lines, const struct addr *client, const struct endpoint *remote,
+	uint8_t transport, struct line_place *place)
+{
+	uint8_t key[KEY_SIZE];
+	key_of(client, remote, transport, key);
+	struct line *line = line_of(lines, key);
+	if (!line)
+		return false;
+	place->line = line;
+	place->next = NULL;
+	place->previous = line->last;
+	*(line->last ? &line->last->next : &line->first) = place;
+	line->last = place;
+	return true;
+}
+
+bool line_is_first(const struct line_place *place)
+{
+	return place->line && place->line->first == place;
+}
+
+struct line_place *line_leave(struct lines *lines, struct line_place *place)
+{
+	struct line *line = place->line;
+	if (!line)
+		return NULL;
+	bool was_first = line->first == place;
+	*(place->previous ? &place->previous->next : &line->first) = place->next;
+	*(place->next ? &place->next->previous : &line->last) = place->previous;
+	memset(place, 0, sizeof *place);
+	if (!line->first) {
+		table_remove(&lines->table, &line->node);
+		free(line);
+		return NULL;
+	}
+	return was_first ? line->first : NULL;
+}

@@ -1,0 +1,278 @@
+/* A scripted agent for the tests of the whole server: it joins, takes doors, acknowledges and
+ * reports what the test says. */
+#ifndef POSTERN_TESTS_UNIT_SERVER_FAKE_AGENT_H
+#define POSTERN_TESTS_UNIT_SERVER_FAKE_AGENT_H
+
+#include "tests/unit/server/world.h"
+
+#define AGENT_DOORS_MAX 1024
+#define REPORT(kind) POSTERN__V1__REPORT_KIND__REPORT_KIND_##kind
+
+struct fake_door {
+	char grant[ID_TEXT_SIZE];
+	char client[46], remote[46];
+	uint32_t port;
+	uint64_t max_connections, connections, remaining_ms;
+};
+
+struct fake_agent {
+	struct world *world;
+	struct rpc_client *client;
+	const char *name, *boot_id;
+	char instance[ID_TEXT_SIZE];
+	uint64_t reported, acknowledged; /* sequences */
+	struct fake_door doors[AGENT_DOORS_MAX], building[AGENT_DOORS_MAX];
+	size_t door_count, building_count;
+	uint64_t item; /* newest one received */
+	unsigned items, snapshots, stream_ends, reports_under_way, reports_failed;
+	bool holds_acks; /* does not acknowledge items by itself */
+	const char *refuses; /* cause: every new door fails */
+	struct error stream_err;
+};
+
+struct fake_flow {
+	const char *grant;
+	uint64_t id;
+};
+
+static inline void fake_reported(void *arg, const ProtobufCMessage *reply, const struct error *err)
+{
+	struct fake_agent *agent = arg;
+	agent->reports_under_way--;
+	if (err->status)
+		agent->reports_failed++;
+	else
+		agent->acknowledged = ((const Postern__V1__ReportReply *)reply)->last_report;
+}
+
+/* Sends one report with the sequence that it has. */
+static inline void agent_send(struct fake_agent *agent, Postern__V1__Report *report)
+{
+	Postern__V1__ReportRequest request = POSTERN__V1__REPORT_REQUEST__INIT;
+	struct error err = {0};
+	request.instance = agent->instance;
+	request.n_reports = 1;
+	request.reports = &report;
+	agent->reports_under_way++;
+	cr_assert_eq(rpc_client_call(agent->client, &postern__v1__agents__descriptor, "Report",
+			     &request.base, NULL, fake_reported, agent, NULL, &err),
+		STATUS_OK, "%s", err.text);
+}
+
+/* Acknowledges everything up to `item`. */
+static inline void agent_apply(struct fake_agent *agent, uint64_t item)
+{
+	Postern__V1__Report report = POSTERN__V1__REPORT__INIT;
+	Postern__V1__DoorFailure failures[64], *pointers[64];
+	report.sequence = ++agent->reported;
+	report.kind = REPORT(APPLIED);
+	report.sync_sequence = item;
+	report.kernel_us = 15;
+	for (size_t i = 0; agent->refuses && i < agent->door_count && i < 64; i++) {
+		postern__v1__door_failure__init(&failures[i]);
+		failures[i].grant = agent->doors[i].grant;
+		failures[i].cause = TEXT(agent->refuses);
+		pointers[report.n_failures++] = &failures[i];
+	}
+	report.failures = pointers;
+	agent_send(agent, &report);
+}
+
+static inline struct fake_door *agent_door(struct fake_agent *agent, const char *grant)
+{
+	for (size_t i = 0; i < agent->door_count; i++)
+		if (strcmp(agent->doors[i].grant, grant) == 0)
+			return &agent->doors[i];
+	return NULL;
+}
+
+static inline void fake_door_from_wire(const Postern__V1__Door *message, struct fake_door *door)
+{
+	snprintf(door->grant, sizeof door->grant, "%s", message->grant);
+	snprintf(door->client, sizeof door->client, "%s", message->client);
+	snprintf(door->remote, sizeof door->remote, "%s", message->remote);
+	door->port = message->remote_port;
+	door->max_connections = message->max_connections;
+	door->connections = message->connections;
+	door->remaining_ms = message->remaining_ms;
+}
+
+/* The kernel holds one door a key. */
+static inline void expect_distinct_keys(const struct fake_agent *agent)
+{
+	for (size_t i = 0; i < agent->door_count && agent->door_count < 100; i++)
+		for (size_t j = i + 1; j < agent->door_count; j++) {
+			const struct fake_door *a = &agent->doors[i], *b = &agent->doors[j];
+			cr_assert(strcmp(a->client, b->client) || strcmp(a->remote, b->remote) ||
+					a->port != b->port,
+				"two doors of one key");
+		}
+}
+
+static inline void fake_item(void *arg, const ProtobufCMessage *message)
+{
+	const Postern__V1__SyncItem *item = (const Postern__V1__SyncItem *)message;
+	struct fake_agent *agent = arg;
+	cr_assert_gt(item->sequence, agent->item);
+	agent->item = item->sequence;
+	agent->items++;
+	for (size_t i = 0; i < item->n_removed; i++) {
+		struct fake_door *door = agent_door(agent, item->removed[i]);
+		cr_assert_not(item->snapshot);
+		if (door)
+			*door = agent->doors[--agent->door_count];
+	}
+	for (size_t i = 0; i < item->n_doors; i++) {
+		struct fake_door *door = item->snapshot ? &agent->building[agent->building_count++]
+							: &agent->doors[agent->door_count++];
+		fake_door_from_wire(item->doors[i], door);
+	}
+	if (item->snapshot_end) {
+		memcpy(agent->doors, agent->building, sizeof agent->doors);
+		agent->door_count = agent->building_count;
+		agent->snapshots++;
+	}
+	expect_distinct_keys(agent);
+	if (!agent->holds_acks)
+		agent_apply(agent, item->sequence);
+}
+
+static inline void fake_stream_end(
+	void *arg, const ProtobufCMessage *reply, const struct error *err)
+{
+	struct fake_agent *agent = arg;
+	(void)reply;
+	agent->stream_ends++;
+	agent->stream_err = *err;
+}
+
+static inline void agent_init(struct fake_agent *agent, struct world *world, const char *name)
+{
+	struct id instance = id_new();
+	memset(agent, 0, sizeof *agent);
+	agent->world = world;
+	agent->name = name;
+	agent->boot_id = "boot-1";
+	id_format(&instance, agent->instance);
+}
+
+static inline void agent_report_simple(struct fake_agent *agent, Postern__V1__ReportKind kind)
+{
+	Postern__V1__Report report = POSTERN__V1__REPORT__INIT;
+	report.sequence = ++agent->reported;
+	report.kind = kind;
+	agent_send(agent, &report);
+}
+
+static inline void agent_report_missed(
+	struct fake_agent *agent, const char *grant, uint64_t count, uint64_t sequence)
+{
+	Postern__V1__Report report = POSTERN__V1__REPORT__INIT;
+	report.sequence = sequence ? sequence : ++agent->reported;
+	report.kind = REPORT(USES_MISSED);
+	report.grant = TEXT(grant);
+	report.count = count;
+	agent_send(agent, &report);
+}
+
+/* A flow report; repeats come with an older `sequence`, 0 = the next one. */
+static inline void agent_report_flow(struct fake_agent *agent, Postern__V1__ReportKind kind,
+	const char *grant, uint64_t flow_id, uint64_t bytes, uint64_t sequence)
+{
+	Postern__V1__Report report = POSTERN__V1__REPORT__INIT;
+	Postern__V1__Flow flow = POSTERN__V1__FLOW__INIT;
+	report.sequence = sequence ? sequence : ++agent->reported;
+	report.kind = kind;
+	report.grant = TEXT(grant);
+	report.flow = &flow;
+	flow.id = flow_id;
+	flow.client = TEXT("10.77.1.2");
+	flow.client_port = 40000;
+	flow.remote = TEXT("10.77.2.2");
+	flow.remote_port = 1046;
+	flow.transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	flow.accounted = kind == REPORT(FLOW_CLOSED);
+	flow.bytes_sent = flow.bytes_received = bytes;
+	flow.duration_us = 1000;
+	agent_send(agent, &report);
+}
+
+/* Everything that was reported is acknowledged. */
+static inline void agent_settle(struct fake_agent *agent)
+{
+	WAIT_UNTIL(agent->world, agent->reports_under_way == 0);
+}
+
+static inline enum status agent_join(struct fake_agent *agent, struct error *ret_err)
+{
+	struct world *world = agent->world;
+	Postern__V1__JoinRequest join = POSTERN__V1__JOIN_REQUEST__INIT;
+	struct result result;
+	agent->client =
+		world_connect(world, strcmp(agent->name, "gw1") == 0 ? TOKEN_GW1 : TOKEN_GW2);
+	join.boot_id = TEXT(agent->boot_id);
+	join.instance = agent->instance;
+	join.agent = TEXT("fake-agent 0");
+	join.mode = TEXT("enforce");
+	enum status status = call(world, agent->client, &postern__v1__agents__descriptor, "Join",
+		&join.base, &result);
+	if (ret_err)
+		*ret_err = result.err;
+	if (status == STATUS_OK)
+		agent->acknowledged = ((Postern__V1__JoinReply *)result.reply)->last_report;
+	result_clear(&result);
+	return status;
+}
+
+static inline void agent_sync(struct fake_agent *agent)
+{
+	Postern__V1__SyncRequest request = POSTERN__V1__SYNC_REQUEST__INIT;
+	struct rpc_call_options options = {.on_item = fake_item, .credit = 8};
+	struct error err = {0};
+	unsigned before = agent->snapshots;
+	agent->item = agent->building_count = 0;
+	request.instance = agent->instance;
+	cr_assert_eq(rpc_client_call(agent->client, &postern__v1__agents__descriptor, "Sync",
+			     &request.base, &options, fake_stream_end, agent, NULL, &err),
+		STATUS_OK, "%s", err.text);
+	WAIT_UNTIL(agent->world, agent->snapshots > before);
+}
+
+static inline void agent_inventory(
+	struct fake_agent *agent, const struct fake_flow *flows, size_t flow_count)
+{
+	agent_report_simple(agent, REPORT(INVENTORY_BEGIN));
+	for (size_t i = 0; i < flow_count; i++)
+		agent_report_flow(agent, REPORT(INVENTORY_FLOW), flows[i].grant, flows[i].id, 0, 0);
+	agent_report_simple(agent, REPORT(INVENTORY_END));
+	agent_settle(agent);
+}
+
+/* Join, an inventory of these flows, Sync. */
+static inline void agent_start(
+	struct fake_agent *agent, const struct fake_flow *flows, size_t flow_count)
+{
+	struct error err;
+	cr_assert_eq(agent_join(agent, &err), STATUS_OK, "%s", err.text);
+	agent_inventory(agent, flows, flow_count);
+	agent_sync(agent);
+	agent_settle(agent);
+}
+
+/* The connection is gone, at once. */
+static inline void agent_disconnect(struct fake_agent *agent)
+{
+	rpc_client_free(agent->client);
+	agent->client = NULL;
+}
+
+/* The process is another one: its reports begin anew. */
+static inline void agent_die(struct fake_agent *agent)
+{
+	struct id instance = id_new();
+	agent_disconnect(agent);
+	id_format(&instance, agent->instance);
+	agent->reported = agent->acknowledged = 0;
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* Every allocation of the store fails once, the n-th for n from 1 until none is left to fail.
+ * Linked with --wrap. */
+#include "tests/unit/server/store_fixture.h"
+
+#include <stdatomic.h>
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+char *__real_strdup(const char *text);
+
+static atomic_int until_failure; /* 0 = never */
+
+static bool fails(void)
+{
+	return until_failure > 0 && --until_failure == 0;
+}
+
+void *__wrap_malloc(size_t size)
+{
+	return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+	return fails() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+	return fails() ? NULL : __real_realloc(old, size);
+}
+
+char *__wrap_strdup(const char *text)
+{
+	return fails() ? NULL : __real_strdup(text);
+}
+
+static struct fixture fixture;
+
+/* False: it was refused, and said why. */
+static bool reopen(void)
+{
+	struct error err = {0};
+	fixture_close(&fixture);
+	if (store_open(fixture.path, fixture.loop, &fixture.store, &err) == STATUS_OK)
+		return true;
+	cr_assert_eq(err.status, STATUS_RESOURCE_EXHAUSTED, "%s", err.text);
+	cr_assert_null(fixture.store);
+	until_failure = 0;
+	fixture_open(&fixture);
+	return false;
+}
+
+static bool commit(void)
+{
+	static uint8_t context[100];
+	struct entry entry = fixture_entry(ENTRY_GRANTED);
+	struct grant_record grant = {.id = id_new(),
+		.gateway = "gw1",
+		.state = 1,
+		.context = context,
+		.context_size = sizeof context};
+	struct rule_record rule = {.type = 1};
+	struct answer answer = {0};
+	struct store_txn *txn = store_txn_new(fixture.store);
+	if (!txn)
+		return false;
+	entry.context = context;
+	entry.context_size = sizeof context;
+	snprintf(rule.name, sizeof rule.name, "rule %d", rand() /* allowed: names that differ */);
+	store_txn_entry(txn, &entry);
+	store_txn_put_grant(txn, &grant);
+	store_txn_put_rule(txn, &rule);
+	store_submit(fixture.store, txn, fixture_answered, &answer);
+	fixture_wait(&fixture, &answer.calls, 1);
+	if (answer.err.status)
+		cr_assert_eq(answer.err.status, STATUS_RESOURCE_EXHAUSTED, "%s", answer.err.text);
+	return answer.err.status == STATUS_OK;
+}
+
+static void on_page(void *arg, const struct entry *entries, size_t count, uint64_t next_after,
+	bool at_end, const struct error *err)
+{
+	(void)entries;
+	(void)count;
+	(void)next_after;
+	(void)at_end;
+	fixture_answered(arg, 0, err);
+}
+
+static bool read_journal(void)
+{
+	struct store_query query = {.gateway = ""};
+	struct answer answer = {0};
+	store_read(fixture.store, &query, on_page, &answer);
+	fixture_wait(&fixture, &answer.calls, 1);
+	return answer.err.status == STATUS_OK;
+}
+
+static void on_grants(
+	void *arg, const struct grant_record *grants, size_t count, const struct error *err)
+{
+	(void)grants;
+	(void)count;
+	fixture_answered(arg, 0, err);
+}
+
+static bool read_grants_of_store(void)
+{
+	struct store_grant_query query = {.limit = 10};
+	struct answer answer = {0};
+	store_read_grants(fixture.store, &query, on_grants, &answer);
+	fixture_wait(&fixture, &answer.calls, 1);
+	return answer.err.status == STATUS_OK;
+}
+
+static void on_grant(void *arg, const struct grant_record *record)
+{
+	(void)arg;
+	(void)record;
+}
+
+static bool load(void)
+{
+	struct store_visitor visitor = {.grant = on_grant};
+	struct error err;
+	return store_load(fixture.store, &visitor, &err) == STATUS_OK;
+}
+
+/* Out of memory is no proof of tampering: verification must say that it could not, not that the
+ * journal is bad. */
+static bool verify(void)
+{
+	struct verified verified = {0};
+	store_verify(fixture.store, 0, NULL, fixture_verified, &verified);
+	fixture_wait(&fixture, &verified.calls, 1);
+	if (verified.err.status == STATUS_OK)
+		cr_assert(verified.result.intact, "%s", verified.result.fault);
+	return verified.err.status == STATUS_OK;
+}
+
+static void fail_each(bool (*attempt)(void), const char *what)
+{
+	int n = 1;
+	for (bool met = true; met; n++) {
+		cr_assert_lt(n, 1000);
+		until_failure = n;
+		bool succeeded = attempt();
+		met = until_failure <= 0;
+		until_failure = 0;
+		cr_assert_eq(succeeded, !met, "%s: allocation %d", what, n);
+	}
+	cr_expect_gt(n, 2, "%s: nothing failed", what);
+}
+
+Test(store_allocation, each_fails_once, .timeout = 60)
+{
+	fixture_begin(&fixture);
+	fixture_add_gateway(&fixture, "gw1");
+	fail_each(commit, "commit");
+	fail_each(read_journal, "read");
+	fail_each(read_grants_of_store, "grants");
+	fail_each(load, "load");
+	fail_each(verify, "verify");
+	fail_each(reopen, "open");
+	cr_expect(fixture_verify(&fixture, 0, NULL).intact);
+	fixture_end(&fixture);
+}
