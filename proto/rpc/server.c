@@ -275,6 +275,12 @@ enum status rpc_server_add(struct rpc_server *server, ProtobufCService *service,
 	return STATUS_OK;
 }
 
+static bool is_everywhere(const char *url)
+{
+	return url_has_host(url, "0.0.0.0") || url_has_host(url, "[::]") ||
+		url_has_host(url, "*") || url_has_host(url, "");
+}
+
 /* "[::]" takes IPv4 as well, therefore 0.0.0.0 with the same port is in its way, and the other way
  * round. Who lists both means every address: the listener on "[::]" stays alone. True: nothing is
  * left to do. */
@@ -286,7 +292,7 @@ static bool is_covered(struct rpc_server *server, const char *url)
 	url_rewrite(v6, url, "", "[::]");
 	for (size_t i = 0; i < server->listener_count; i++) {
 		const char *other = stream_listener_url(server->listeners[i]);
-		if (is_v4 && strcmp(other, v6) == 0)
+		if (strcmp(other, v6) == 0)
 			return true;
 		if (!is_v4 && strcmp(other, v4) == 0) {
 			stream_listener_free(server->listeners[i]);
@@ -307,7 +313,7 @@ enum status rpc_server_listen(struct rpc_server *server, const char *url, struct
 			"%s: plain tcp is for loopback only, because tokens would cross the "
 			"network in clear: use tls+tcp://",
 			url);
-	if ((url_has_host(url, "0.0.0.0") || url_has_host(url, "[::]")) && is_covered(server, url))
+	if (is_everywhere(url) && is_covered(server, url))
 		return STATUS_OK;
 	if (server->listener_count == LISTENERS_MAX)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "%s: more than %d listeners", url,

@@ -30,7 +30,7 @@ static bool is_host_port(const char *text)
 	if (!colon || colon[1] == '\0' || colon[1 + strspn(colon + 1, "0123456789")] != '\0')
 		return false;
 	if (text[0] == '[')
-		return colon > text + 1 && colon[-1] == ']' &&
+		return colon > text + 2 && colon[-1] == ']' &&
 			text + 1 + strspn(text + 1, "0123456789abcdefABCDEF:.") == colon - 1;
 	return text + strspn(text, HOST_CHARACTERS) == colon;
 }
