@@ -261,6 +261,15 @@ static struct batch *batch_from_wire(const Postern__V1__ReportRequest *input)
 	return batch;
 }
 
+/* One too large would make every later report a repeat. */
+static bool sequences_are_sane(const Postern__V1__ReportRequest *input)
+{
+	for (size_t i = 0; i < input->n_reports; i++)
+		if (input->reports[i]->sequence == 0 || input->reports[i]->sequence > INT64_MAX)
+			return false;
+	return true;
+}
+
 static void handle_report(Postern__V1__Agents_Service *service,
 	const Postern__V1__ReportRequest *input, Postern__V1__ReportReply_Closure closure,
 	void *data)
@@ -276,6 +285,8 @@ static void handle_report(Postern__V1__Agents_Service *service,
 		error_field(&err, "reports", "reports: at most %d at once", REPORTS_MAX);
 	else if (strcmp(input->instance, gateway->record.instance) != 0)
 		error_field(&err, "instance", "instance: another one has joined");
+	else if (!sequences_are_sane(input))
+		error_field(&err, "sequence", "sequence: from 1 to 2^63 - 1");
 	else if (!(batch = batch_from_wire(input)))
 		error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
 	if (err.status) {

@@ -369,6 +369,10 @@ Test(server_reports, calls_have_their_order)
 	agent_settle(&other);
 	cr_expect_eq(other.reports_failed, 1);
 	agent_disconnect(&other);
+	/* Not with a sequence that would make repeats of all others. */
+	agent_report_missed(&gw1, "", 1, UINT64_MAX);
+	agent_settle(&gw1);
+	cr_expect_eq(gw1.reports_failed, 1);
 	/* Not for another gateway's token, and not without a boot id. */
 	other.boot_id = "";
 	cr_expect_eq(agent_join(&other, &err), STATUS_INVALID_ARGUMENT);
