@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """The wire from another language (docs/PROTOCOL.md), and thousands of peers that behave badly: nothing is left of them."""
+import json
 import os
 import sys
 import tempfile
@@ -9,50 +10,8 @@ from e2e import CLIENT, REMOTE, WireHere, main, wait_until
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "wire"))
 from postern_wire import Connection, WireError, generate  # noqa: E402
 
-# Vanishing mid-frame, garbage, a TLS handshake never finished, never reading: PEERS of them over each transport.
-CHURN = """
-import random, socket, ssl, struct, sys
-url, ca, peers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-random.seed(7)
-context = ssl.create_default_context(cafile=ca)
-held = []
-for i in range(peers):
-    try:
-        if url.startswith("/"):
-            s = socket.socket(socket.AF_UNIX)
-            s.connect(url)
-        elif url == "tcp":
-            s = socket.create_connection(("127.0.0.1", 7412), timeout=10)
-        else:
-            s = socket.create_connection(("10.77.0.1", 7411), timeout=10)
-            kind = i % 8
-            if kind == 1:
-                s.sendall(bytes.fromhex("16030100c8010000c4"))      # a ClientHello that breaks off
-                s.close()
-                continue
-            if kind == 2:
-                held.append(s)                                        # connects and says nothing
-                if len(held) > 50:
-                    held.pop(0).close()
-                continue
-            if kind in (0, 4):
-                s = context.wrap_socket(s, server_hostname="10.77.0.1")
-        s.settimeout(10)
-        what = i % 5
-        if what == 0:
-            s.sendall(struct.pack(">I", 500) + b"half a frame")
-        elif what == 1:
-            s.sendall(random.randbytes(200))
-        elif what == 2:
-            s.sendall(struct.pack(">I", 14) + b"\\x10\\x01\\x4a\\x0a\\x0a\\x01\\x01\\x12\\x05wrong")
-        elif what == 3:
-            s.sendall(b"\\0" * 64)
-        s.close()
-    except OSError:
-        pass
-[s.close() for s in held]
-print("done")
-"""
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wire", "postern_wire.py")
+CHURN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wire", "churn.py")
 
 
 def server_state(lab):
@@ -95,14 +54,49 @@ def python_speaks_it(lab):
             assert error.status == 16
 
 
+def many_calls_on_one_connection(lab):
+    """Many in flight, finished in the other order; a stream beside them."""
+    with tempfile.TemporaryDirectory() as folder:
+        pb = generate(folder)
+        with open(f"{lab.folder}/policy/admin.token", encoding="ascii") as f:
+            token = f.read().strip()
+        connection = Connection(f"ipc://{lab.folder}/policy/posternd.sock", token, pb)
+        gateways, events = pb["gateways"], pb["events"]
+        watch = connection.stream("Events/Watch", events.WatchRequest(cursor=0), events.EventBatch, window=1)
+        first = next(watch)
+        calls = [connection.start("Gateways/Show", gateways.GatewayShowRequest(name="gw1")) for _ in range(200)]
+        for number in reversed(calls):
+            assert connection.finish(number, gateways.Gateway).name == "gw1"
+        assert first.entries and first.cursor == first.entries[-1].sequence
+        watch.close()
+        assert connection.call("Gateways/Show", gateways.GatewayShowRequest(name="gw1"), gateways.Gateway).connected
+        connection.close()
+
+
+def the_program_speaks_it(lab):
+    def say(*words):
+        return lab.run("inspector", "/usr/bin/python3", PROGRAM, *words, check=False)
+    done = say("hello")
+    assert json.loads(done.stdout)["role"] == "filter", done.stderr
+    done = say("watch", "Grants/List", "{}", "--count", "1000")
+    assert done.returncode == 0, done.stderr
+    done = say("call", "Gateways/Add", '{"name": "gw9"}')
+    assert done.returncode == 1 and done.stderr.startswith("status 7"), done.stderr
+
+
 def thousands_of_bad_peers_leave_nothing(lab):
-    for target, peers in (("tls", 1000), ("tcp", 3000), (f"{lab.folder}/policy/posternd.sock", 3000)):
-        host = "inspector" if target == "tls" else "policy"
+    for url, peers in (("tls+tcp://10.77.0.1:7411", 1000), ("tcp://127.0.0.1:7412", 3000),
+                       (f"ipc://{lab.folder}/policy/posternd.sock", 3000)):
+        host = "inspector" if url.startswith("tls") else "policy"
+
+        def churn(count):
+            lab.run(host, "/usr/bin/python3", CHURN, url, f"{lab.folder}/policy/ca.pem",  # noqa: B023
+                    f"{lab.folder}/policy/admin.token", str(count), timeout=120)
         # A first round fills caches and pools; the second must not grow anything.
-        lab.run(host, "python3", "-c", CHURN, target, f"{lab.folder}/policy/ca.pem", str(peers // 2), timeout=120)
+        churn(peers // 2)
         wait_until(lambda: server_state(lab)[0] < 60, "descriptors are given back", 20)
         files, memory = server_state(lab)
-        lab.run(host, "python3", "-c", CHURN, target, f"{lab.folder}/policy/ca.pem", str(peers), timeout=120)
+        churn(peers)
         wait_until(lambda: server_state(lab)[0] <= files, "no descriptor is left over", 20)  # noqa: B023
         grown = server_state(lab)[1] - memory
         assert grown < 8192, f"memory grew by {grown} KiB"
@@ -110,4 +104,4 @@ def thousands_of_bad_peers_leave_nothing(lab):
 
 
 if __name__ == "__main__":
-    main([python_speaks_it, thousands_of_bad_peers_leave_nothing])
+    main([python_speaks_it, many_calls_on_one_connection, the_program_speaks_it, thousands_of_bad_peers_leave_nothing])
