@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """`./dev bench [NAME]`: runs benchmark programs, those that need a gateway inside a lab of their own."""
 import os
+import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lab import Lab, LabError  # noqa: E402
@@ -22,7 +24,17 @@ def grants(arguments):
         lab.down()
 
 
-BENCHES = {"grants": grants}
+def rpc(arguments):
+    """Needs no gateway, only a certificate: posternd init makes one."""
+    build = Lab(name=f"bench{os.getpid()}").build
+    with tempfile.TemporaryDirectory() as folder:
+        made = f"{folder}/postern"
+        subprocess.run([f"{build}/server/posternd", "init", made], check=True, stdout=subprocess.DEVNULL)
+        return subprocess.run([f"{build}/tests/bench/bench_rpc", "--cert", f"{made}/server.pem", "--key", f"{made}/server-key.pem",
+                               "--ca", f"{made}/ca.pem", *arguments], check=False).returncode
+
+
+BENCHES = {"grants": grants, "rpc": rpc}
 
 
 def main():
