@@ -337,7 +337,6 @@ void conn_trust(struct conn *conn, size_t max_receive, size_t max_send)
 {
 	conn->max_receive = max_receive;
 	conn->max_send = max_send;
-	conn->polite = true;
 }
 
 static void goodbye(struct conn *conn, enum conn_end end, const struct error *why)

@@ -38,7 +38,8 @@ struct conn {
 	struct loop_timer tick;
 	struct loop_task more, gone;
 	unsigned busy; /* depth of our own calls up the stack */
-	bool sending, closed, finishing, polite, freed, more_posted, gone_posted;
+	bool polite; /* malformed frames are answered with GOODBYE: the owner may wait for that */
+	bool sending, closed, finishing, freed, more_posted, gone_posted;
 	enum conn_end end;
 	struct error error;
 	/* Never called after conn_free. on_closed comes once, from the loop, when the connection
@@ -52,8 +53,7 @@ struct conn {
 struct conn *conn_new(struct loop *loop, struct stream *stream, const struct rpc_limits *limits,
 	struct conn_group *group, void (*on_frame)(void *arg, const Postern__V1__Frame *frame),
 	void (*on_closed)(void *arg, enum conn_end end, const struct error *err), void *arg);
-/* The peer has shown who it is: frames may be as large as given, and a malformed one is answered
- * with GOODBYE before the connection closes. */
+/* The peer has shown who it is: frames may be as large as given. */
 void conn_trust(struct conn *conn, size_t max_receive, size_t max_send);
 void conn_set_beat(struct conn *conn, uint32_t heartbeat_ms, uint32_t idle_ms);
 /* Queues one frame, with `body` (may be NULL) packed into it. A frame over the limit is refused

@@ -195,6 +195,7 @@ static void handle_hello(struct peer *peer, const Postern__V1__Frame *frame)
 	peer->authenticated = true;
 	conn_trust(peer->conn, server->config.limits.max_frame_bytes,
 		server->config.limits.max_frame_bytes);
+	peer->conn->polite = true;
 	welcome(peer);
 }
 

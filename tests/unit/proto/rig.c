@@ -256,6 +256,38 @@ void rig_serve_as(const char *transport, const struct rpc_limits *limits, const 
 	snprintf(url, sizeof url, "%s", rpc_server_url(server, 0));
 }
 
+bool rig_try_serve(const char *transport, struct error *err)
+{
+	struct rpc_server_config config = {.loop = loop,
+		.limits = rpc_default_limits,
+		.authenticate = authenticate,
+		.authorise = authorise};
+	if (rpc_server_new(&config, &server, err)) {
+		server = NULL;
+		return false;
+	}
+	snprintf(url, sizeof url, "%s://%s/sock", transport, folder);
+	return rpc_server_add(server, &gateways.base, err) == STATUS_OK &&
+		rpc_server_add(server, &events.base, err) == STATUS_OK &&
+		rpc_server_listen(server, url, err) == STATUS_OK;
+}
+
+bool rig_try_dial(struct error *err)
+{
+	struct rpc_client_config config = {.loop = loop,
+		.limits = rpc_default_limits,
+		.url = url,
+		.token = "right",
+		.reconnect = true,
+		.on_state = on_state};
+	if (rpc_client_new(&config, &client, err)) {
+		client = NULL;
+		return false;
+	}
+	rpc_client_start(client);
+	return true;
+}
+
 void rig_serve(const char *transport, const struct rpc_limits *limits)
 {
 	rig_serve_as(transport, limits, "cert.pem", NULL);

@@ -43,6 +43,9 @@ struct rig_dial {
 	const struct rpc_limits *limits;
 };
 void rig_dial(const struct rig_dial *how);
+/* Where failure is part of the test. */
+bool rig_try_serve(const char *transport, struct error *err);
+bool rig_try_dial(struct error *err);
 void rig_connect(const char *transport); /* certificates, server, client, until it is ready */
 
 /* What on_state told last. */
