@@ -122,6 +122,9 @@ enum status daemon_run(const struct daemon_options *options, struct error *err)
 		loop_run(daemon.loop);
 		sd_notify(0, "STOPPING=1");
 		log_info("stopping");
+		if (server_is_broken(daemon.server))
+			status = error_set(err, STATUS_RESOURCE_EXHAUSTED,
+				"memory ran out: start again to go on from what is on disk");
 		server_stop(daemon.server);
 	}
 	loop_free(daemon.loop);

@@ -112,6 +112,11 @@ void server_stop(struct server *server)
 	free(server);
 }
 
+bool server_is_broken(const struct server *server)
+{
+	return server->core.broken;
+}
+
 const char *server_url(const struct server *server, size_t i)
 {
 	return rpc_server_url(server->rpc, i);

@@ -2,6 +2,8 @@
 #ifndef POSTERN_SERVER_SERVER_H
 #define POSTERN_SERVER_SERVER_H
 
+#include <stdbool.h>
+
 #include "server/config.h"
 
 struct loop;
@@ -15,6 +17,8 @@ enum status server_reload(
 	struct server *server, const struct server_config *config, struct error *err);
 /* Journals the stop, tells peers goodbye, frees everything. Accepts NULL. */
 void server_stop(struct server *server);
+/* It stopped the loop by itself: what it knows is not what is on disk any more. */
+bool server_is_broken(const struct server *server);
 const char *server_url(const struct server *server, size_t i);
 
 #endif

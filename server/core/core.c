@@ -173,6 +173,14 @@ struct facts *facts_new(struct core *core)
 static void facts_committed(void *arg, uint64_t sequence, const struct error *err)
 {
 	struct facts *facts = arg;
+	struct core *core = facts->core;
+	if (err->status && !core->stopping) {
+		log_err("journal: facts were lost: %s: stopping, so that the next start rebuilds "
+			"what is on disk",
+			err->text);
+		core->broken = true;
+		loop_stop(core->loop);
+	}
 	grants_used_up(facts->used_up, err);
 	if (facts->done)
 		facts->done(facts->arg, sequence, err);

@@ -45,6 +45,7 @@ struct core {
 	unsigned later_count;
 	struct loop_timer later_timer;
 	bool stopping; /* nothing more goes to the store */
+	bool broken; /* memory knows facts that cannot reach the disk any more */
 };
 
 /* Loads what is live; `store` is open. On failure core_fini() is still due. */

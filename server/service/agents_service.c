@@ -177,10 +177,14 @@ static void on_reported(void *arg, uint64_t last_report, const struct error *err
 	struct rpc_call *call = arg;
 	Postern__V1__ReportReply reply = POSTERN__V1__REPORT_REPLY__INIT;
 	reply.last_report = last_report;
-	if (err->status)
-		rpc_fail(call, err);
-	else
+	if (!err->status) {
 		rpc_reply(call, &reply.base);
+		return;
+	}
+	/* Later reports must not be taken before these: the agent joins and sends all of them
+	 * again. */
+	rpc_call_disconnect(call, err);
+	rpc_fail(call, err);
 }
 
 static bool failures_from_wire(const Postern__V1__Report *message, struct report *ret_report)

@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,20 +167,24 @@ static inline struct rpc_client *world_connect(struct world *world, enum world_t
 	return client;
 }
 
-/* The connections that were made since `first_fd` was the lowest free descriptor break, without a
- * word from either side. */
-static inline void world_break(int first_fd)
+/* To break a connection without a word from either side: note what is open, connect, break. */
+struct open_files {
+	bool is_open[1024];
+};
+
+static inline struct open_files note_open_files(void)
 {
-	for (int fd = first_fd; fd < first_fd + 8; fd++)
-		(void)shutdown(fd, SHUT_RDWR); /* whatever is no socket stays as it is */
+	struct open_files files;
+	for (int fd = 0; fd < 1024; fd++)
+		files.is_open[fd] = fcntl(fd, F_GETFD) >= 0;
+	return files;
 }
 
-static inline int lowest_free_fd(void)
+static inline void break_new_connections(const struct open_files *before)
 {
-	int fd = dup(0);
-	cr_assert_geq(fd, 0);
-	close(fd);
-	return fd;
+	for (int fd = 0; fd < 1024; fd++)
+		if (!before->is_open[fd])
+			(void)shutdown(fd, SHUT_RDWR);
 }
 
 static inline void world_start(struct world *world)
