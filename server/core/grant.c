@@ -141,7 +141,9 @@ void grant_release(struct grant *grant)
 {
 	assert(grant->holds > 0);
 	grant->holds--;
-	if (grant->holds == 0 && is_gone(grant) && !grant->waiters && !grant->core->stopping)
+	/* On the way out grants_fini() frees what is in the books. */
+	if (grant->holds == 0 && is_gone(grant) && !grant->waiters &&
+		(!grant->core->stopping || !grant->in_books))
 		grant_free(grant);
 }
 
