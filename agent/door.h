@@ -1,20 +1,36 @@
-/* A door: one element of the kernel's maps, as wanted by the server and as held by the kernel.
- * Plain values. */
+/* A door: what the server wants the kernel to let through, and what the kernel holds of it. Plain
+ * values, but for `froms`. */
 #ifndef POSTERN_AGENT_DOOR_H
 #define POSTERN_AGENT_DOOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/addr.h"
 #include "common/id.h"
 
+#define DOOR_FROMS_MAX 16
+
+enum door_nat {
+	DOOR_AS_IS,
+	DOOR_SNAT, /* outbound: the flow leaves with `outside` as its source; port 0 = any */
+	DOOR_DNAT /* inbound: what arrives for `outside` goes to `to` */
+};
+
+/* Outbound: from = client, to = remote. Inbound: from = remote, to = client and its port. The
+ * forward chain sees a flow's first packet as from → to in both cases. */
 struct door {
 	struct id grant;
-	struct addr client;
-	struct endpoint remote;
+	struct addr from; /* family ADDR_NONE: anybody, or `froms` */
+	const struct addr *froms; /* several; sorted; owned by whoever holds the door */
+	size_t from_count;
+	struct endpoint to;
+	uint16_t to_port_last; /* a range: to.port to this one; 0 = one port */
 	uint8_t transport; /* IPPROTO_TCP, IPPROTO_UDP */
-	bool oneway; /* UDP without BIDIRECTIONAL: the remote's datagrams are dropped */
+	bool oneway; /* UDP without BIDIRECTIONAL: datagrams back to who opened it are dropped */
+	uint8_t nat; /* enum door_nat */
+	struct endpoint outside;
 	uint64_t uses; /* flows it may still admit, 0 = unlimited */
 	uint64_t timeout_ms;
 	/* What the server said, for the books: */
@@ -29,6 +45,7 @@ struct held_door {
 /* A door that could not be opened, and why; for the server. */
 struct door_failure {
 	struct id grant;
+	bool external_taken; /* a program of this host has the external port */
 	char cause[128];
 };
 

@@ -297,11 +297,11 @@ void link_wake(struct link *link)
 static const char *door_from_wire(const Postern__V1__Door *message, struct door *door)
 {
 	const char *why = NULL;
-	if (!addr_parse(message->client, &door->client))
+	if (!addr_parse(message->client, &door->from))
 		why = "the client's address cannot be understood";
-	else if (!addr_parse(message->remote, &door->remote.addr))
+	else if (!addr_parse(message->remote, &door->to.addr))
 		why = "the remote address cannot be understood";
-	else if (door->client.family != door->remote.addr.family)
+	else if (door->from.family != door->to.addr.family)
 		why = "client and remote are of different families";
 	else if (message->remote_port == 0 || message->remote_port > UINT16_MAX)
 		why = "the remote port is none";
@@ -310,7 +310,7 @@ static const char *door_from_wire(const Postern__V1__Door *message, struct door 
 		why = "this agent knows TCP and UDP only";
 	else if (message->flags & POSTERN__V1__GRANT_FLAG__GRANT_FLAG_NO_KERNEL_MODE)
 		why = "this agent has no user-mode relay (NO_KERNEL_MODE)";
-	door->remote.port = (uint16_t)message->remote_port;
+	door->to.port = (uint16_t)message->remote_port;
 	door->transport = (uint8_t)message->transport;
 	door->oneway = message->transport == POSTERN__V1__TRANSPORT__TRANSPORT_UDP &&
 		!(message->flags & POSTERN__V1__GRANT_FLAG__GRANT_FLAG_BIDIRECTIONAL);

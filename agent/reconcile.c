@@ -17,7 +17,7 @@ static int compare_actual(const void *a, const void *b)
 
 bool door_same_key(const struct door *a, const struct door *b)
 {
-	return addr_equal(&a->client, &b->client) && endpoint_equal(&a->remote, &b->remote) &&
+	return addr_equal(&a->from, &b->from) && endpoint_equal(&a->to, &b->to) &&
 		a->transport == b->transport && a->oneway == b->oneway;
 }
 

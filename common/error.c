@@ -137,6 +137,10 @@ const char *reason_name(enum reason reason)
 		return "ALREADY_ENDED";
 	case REASON_JOURNAL_UNAVAILABLE:
 		return "JOURNAL_UNAVAILABLE";
+	case REASON_EXTERNAL_TAKEN:
+		return "EXTERNAL_TAKEN";
+	case REASON_NO_SUCH_CONNECTION:
+		return "NO_SUCH_CONNECTION";
 	}
 	return ""; /* a number from a newer peer */
 }

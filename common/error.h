@@ -39,6 +39,8 @@ enum reason {
 	REASON_DEADLINE = 8,
 	REASON_ALREADY_ENDED = 9,
 	REASON_JOURNAL_UNAVAILABLE = 10,
+	REASON_EXTERNAL_TAKEN = 11,
+	REASON_NO_SUCH_CONNECTION = 12,
 };
 
 /* Owned by the caller, filled where the fact is known, no heap. All strings are NUL-terminated and

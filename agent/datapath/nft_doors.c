@@ -27,13 +27,13 @@ void nft_map_name(char name[static 16], bool ipv6, bool oneway, uint32_t shard)
 
 size_t nft_key(const struct door *door, uint8_t key[static NFT_KEY6_BYTES])
 {
-	size_t size = addr_length(&door->client);
+	size_t size = addr_length(&door->from);
 	memset(key, 0, NFT_KEY6_BYTES);
-	memcpy(key, door->client.bytes, size);
-	memcpy(key + size, door->remote.addr.bytes, size);
+	memcpy(key, door->from.bytes, size);
+	memcpy(key + size, door->to.addr.bytes, size);
 	key[2 * size] = door->transport;
-	key[2 * size + 4] = (uint8_t)(door->remote.port >> 8);
-	key[2 * size + 5] = (uint8_t)door->remote.port;
+	key[2 * size + 4] = (uint8_t)(door->to.port >> 8);
+	key[2 * size + 5] = (uint8_t)door->to.port;
 	return 2 * size + 8;
 }
 
@@ -117,7 +117,7 @@ static struct nftnl_set *set_of(const struct nft *nft, const struct door *door)
 	char name[16];
 	if (!set)
 		return NULL;
-	nft_map_name(name, door->client.family == ADDR_IPV6, door->oneway, nft_shard(door));
+	nft_map_name(name, door->from.family == ADDR_IPV6, door->oneway, nft_shard(door));
 	nftnl_set_set_str(set, NFTNL_SET_TABLE, nft->table);
 	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
 	nftnl_set_set_u32(set, NFTNL_SET_FAMILY, NFPROTO_INET);
@@ -425,11 +425,11 @@ static bool read_key(const uint8_t *key, uint32_t size, bool ipv6, struct door *
 	size_t length = ipv6 ? 16 : 4;
 	if (size != (ipv6 ? NFT_KEY6_BYTES : NFT_KEY4_BYTES))
 		return false;
-	door->client.family = door->remote.addr.family = ipv6 ? ADDR_IPV6 : ADDR_IPV4;
-	memcpy(door->client.bytes, key, length);
-	memcpy(door->remote.addr.bytes, key + length, length);
+	door->from.family = door->to.addr.family = ipv6 ? ADDR_IPV6 : ADDR_IPV4;
+	memcpy(door->from.bytes, key, length);
+	memcpy(door->to.addr.bytes, key + length, length);
 	door->transport = key[2 * length];
-	door->remote.port = (uint16_t)(key[2 * length + 4] << 8 | key[2 * length + 5]);
+	door->to.port = (uint16_t)(key[2 * length + 4] << 8 | key[2 * length + 5]);
 	return true;
 }
 
@@ -474,7 +474,7 @@ static int on_elements(const struct nlmsghdr *message, void *arg)
 
 bool nft_get(struct nft *nft, const struct door *key, struct held_door *ret_held)
 {
-	struct dump dump = {.ipv6 = key->client.family == ADDR_IPV6, .oneway = key->oneway};
+	struct dump dump = {.ipv6 = key->from.family == ADDR_IPV6, .oneway = key->oneway};
 	char request[1024];
 	struct nftnl_set *set = set_of(nft, key);
 	bool found = false;

@@ -65,6 +65,8 @@ enum exit_code exit_code_of(const struct error *err)
 	case REASON_GATEWAY_REFUSED:
 	case REASON_ALREADY_ENDED:
 	case REASON_JOURNAL_UNAVAILABLE:
+	case REASON_EXTERNAL_TAKEN:
+	case REASON_NO_SUCH_CONNECTION:
 		break;
 	}
 	return of_status(err->status);
@@ -93,6 +95,10 @@ const char *exit_phrase(const struct error *err)
 		return "already ended";
 	case REASON_JOURNAL_UNAVAILABLE:
 		return "journal unavailable";
+	case REASON_EXTERNAL_TAKEN:
+		return "external port taken";
+	case REASON_NO_SUCH_CONNECTION:
+		return "no such connection";
 	case REASON_NONE:
 		break;
 	}

@@ -323,6 +323,7 @@ static void answer_end(struct grant *grant)
 		break;
 	case GRANT_PENDING:
 	case GRANT_ACTIVE:
+	case GRANT_RESERVED:
 	case GRANT_DENIED:
 		return;
 	}

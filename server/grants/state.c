@@ -17,16 +17,17 @@ static const unsigned allowed[] = {
 	[GRANT_CANCELLED] = 0,
 	[GRANT_FAILED] = 0,
 	[GRANT_DENIED] = 0,
+	[GRANT_RESERVED] = BIT(GRANT_PENDING) | ENDS,
 };
 
 bool grant_is_live(enum grant_state state)
 {
-	return state == GRANT_PENDING || state == GRANT_ACTIVE;
+	return state == GRANT_PENDING || state == GRANT_ACTIVE || state == GRANT_RESERVED;
 }
 
 bool grant_may_become(enum grant_state from, enum grant_state to)
 {
-	return from >= GRANT_PENDING && from <= GRANT_DENIED && (allowed[from] & BIT(to)) != 0;
+	return from >= GRANT_PENDING && from <= GRANT_RESERVED && (allowed[from] & BIT(to)) != 0;
 }
 
 enum grant_state grant_end_state(enum end_reason reason)
@@ -36,11 +37,13 @@ enum grant_state grant_end_state(enum end_reason reason)
 		return GRANT_USED;
 	case END_UNUSED_TIMEOUT:
 	case END_LIFETIME:
+	case END_RESERVATION_TIMEOUT:
 		return GRANT_EXPIRED;
 	case END_CANCELLED_BY_FILTER:
 	case END_SESSION_ENDED:
 	case END_REVOKED_BY_OPERATOR:
 	case END_POLICY_CHANGED:
+	case END_BUNDLE_FAILED:
 		return GRANT_CANCELLED;
 	case END_GATEWAY_REFUSED:
 	case END_DEADLINE_MISSED:
@@ -77,6 +80,10 @@ const char *end_reason_name(enum end_reason reason)
 		return "denied-protocol-rules";
 	case END_DENIED_SITE_AND_CONTENT_RULES:
 		return "denied-site-and-content-rules";
+	case END_RESERVATION_TIMEOUT:
+		return "reservation-timeout";
+	case END_BUNDLE_FAILED:
+		return "bundle-failed";
 	}
 	return "unknown";
 }
@@ -98,6 +105,8 @@ const char *grant_state_name(enum grant_state state)
 		return "failed";
 	case GRANT_DENIED:
 		return "denied";
+	case GRANT_RESERVED:
+		return "reserved";
 	}
 	return "unknown";
 }
@@ -219,6 +228,7 @@ enum status grant_verdict(const struct grant_record *grant, struct error *err)
 	switch ((enum grant_state)grant->state) {
 	case GRANT_PENDING:
 	case GRANT_ACTIVE:
+	case GRANT_RESERVED:
 	case GRANT_USED:
 	case GRANT_EXPIRED:
 	case GRANT_CANCELLED:
@@ -245,7 +255,7 @@ enum status grant_verdict(const struct grant_record *grant, struct error *err)
 const char *grant_flaw(const struct grant_record *grant)
 {
 	enum grant_state state = (enum grant_state)grant->state;
-	if (state < GRANT_PENDING || state > GRANT_DENIED)
+	if (state < GRANT_PENDING || state > GRANT_RESERVED)
 		return "no such state";
 	if (grant_is_live(state) != (grant->reason == 0))
 		return "a reason belongs to ended grants, and to every one of them";

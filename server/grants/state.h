@@ -26,6 +26,7 @@ enum grant_state { /* GrantState of types.proto: never renumber */
 	GRANT_CANCELLED = 5,
 	GRANT_FAILED = 6,
 	GRANT_DENIED = 7,
+	GRANT_RESERVED = 8,
 };
 
 enum end_reason { /* EndReason of types.proto: never renumber */
@@ -40,6 +41,8 @@ enum end_reason { /* EndReason of types.proto: never renumber */
 	END_DEADLINE_MISSED = 9,
 	END_DENIED_PROTOCOL_RULES = 10,
 	END_DENIED_SITE_AND_CONTENT_RULES = 11,
+	END_RESERVATION_TIMEOUT = 12,
+	END_BUNDLE_FAILED = 13,
 };
 
 enum grant_flag { /* GrantFlag of types.proto: never renumber */

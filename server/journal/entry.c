@@ -330,6 +330,16 @@ const char *entry_kind_name(enum entry_kind kind)
 		return "ended";
 	case ENTRY_USES_RECOVERED:
 		return "uses-recovered";
+	case ENTRY_RESERVED:
+		return "reserved";
+	case ENTRY_COMMITTED:
+		return "committed";
+	case ENTRY_RENEWED:
+		return "renewed";
+	case ENTRY_CUT:
+		return "cut";
+	case ENTRY_EXTERNAL_CHANGED:
+		return "external-changed";
 	}
 	return "unknown";
 }

@@ -15,6 +15,7 @@
 #define ENTRY_DETAIL_SIZE 256
 #define ENTRY_CONTEXT_MAX 4096
 #define ENTRY_HASH_SIZE 32
+#define ENTRY_REMOTES_MAX 16
 
 enum entry_kind { /* equals EntryKind of types.proto: never renumber */
 	ENTRY_SERVER_STARTED = 1,
@@ -37,12 +38,19 @@ enum entry_kind { /* equals EntryKind of types.proto: never renumber */
 	ENTRY_CLOSED = 34,
 	ENTRY_ENDED = 35,
 	ENTRY_USES_RECOVERED = 36,
+	ENTRY_RESERVED = 37,
+	ENTRY_COMMITTED = 38,
+	ENTRY_RENEWED = 39,
+	ENTRY_CUT = 40,
+	ENTRY_EXTERNAL_CHANGED = 41,
 };
 
 /* One admitted flow; zero `id` = no flow in this entry. */
 struct flow {
 	uint64_t id; /* conntrack id on its gateway */
-	struct endpoint client, remote;
+	struct endpoint client, remote; /* whoever opened it */
+	struct endpoint
+		external; /* how the outside saw the client's end; family ADDR_NONE: as it is */
 	uint8_t transport; /* IPPROTO_TCP, IPPROTO_UDP */
 	bool accounted; /* the figures below are known */
 	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
@@ -59,9 +67,14 @@ struct entry {
 	char filter[ENTRY_NAME_SIZE];
 	char protocol[ENTRY_NAME_SIZE];
 	char rule[ENTRY_NAME_SIZE];
-	struct id session, grant, request_id; /* all zero = none */
+	struct id session, grant, request_id, bundle; /* all zero = none */
+	bool inbound;
 	struct addr client;
+	uint16_t client_port; /* inbound */
 	struct endpoint remote, external;
+	uint16_t remote_port_last; /* of a range, 0 = one port */
+	const struct addr *remotes; /* inbound, several; lifetime as `context` */
+	size_t remote_count;
 	uint8_t transport;
 	uint32_t flags;
 	uint64_t lifetime_ms, max_connections, count;

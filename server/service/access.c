@@ -15,7 +15,11 @@ static const struct {
 	unsigned roles;
 } rows[] = {
 	{"postern.v1.Grants/Request", ADMIN | FILTER},
+	{"postern.v1.Grants/RequestBundle", ADMIN | FILTER},
+	{"postern.v1.Grants/Renew", ADMIN | FILTER},
+	{"postern.v1.Grants/Commit", ADMIN | FILTER},
 	{"postern.v1.Grants/Cancel", ADMIN | FILTER},
+	{"postern.v1.Grants/CancelBundle", ADMIN | FILTER},
 	{"postern.v1.Grants/Show", ADMIN | AUDITOR | FILTER},
 	{"postern.v1.Grants/List", ADMIN | AUDITOR | FILTER},
 	{"postern.v1.Sessions/Open", ADMIN | FILTER},

@@ -535,6 +535,45 @@ static void handle_list(Postern__V1__Grants_Service *service,
 	listing_pump(listing);
 }
 
+static void fail_unimplemented(struct rpc_call *call)
+{
+	struct error err;
+	error_set(&err, STATUS_UNIMPLEMENTED, "not yet");
+	rpc_fail(call, &err);
+}
+
+static void handle_request_bundle(Postern__V1__Grants_Service *service,
+	const Postern__V1__BundleRequest *input, Postern__V1__BundleReply_Closure closure,
+	void *data)
+{
+	(void)service, (void)input, (void)closure;
+	fail_unimplemented(data);
+}
+
+static void handle_renew(Postern__V1__Grants_Service *service,
+	const Postern__V1__GrantRenewRequest *input, Postern__V1__GrantReply_Closure closure,
+	void *data)
+{
+	(void)service, (void)input, (void)closure;
+	fail_unimplemented(data);
+}
+
+static void handle_commit(Postern__V1__Grants_Service *service,
+	const Postern__V1__GrantCommitRequest *input, Postern__V1__GrantReply_Closure closure,
+	void *data)
+{
+	(void)service, (void)input, (void)closure;
+	fail_unimplemented(data);
+}
+
+static void handle_cancel_bundle(Postern__V1__Grants_Service *service,
+	const Postern__V1__BundleCancelRequest *input, Postern__V1__BundleReply_Closure closure,
+	void *data)
+{
+	(void)service, (void)input, (void)closure;
+	fail_unimplemented(data);
+}
+
 void grants_service_init(struct services *services)
 {
 	Postern__V1__Grants_Service service = POSTERN__V1__GRANTS__INIT(handle_);

@@ -15,6 +15,12 @@
 #define RECORD_LIST_SIZE 1024 /* comma-separated names */
 #define RECORD_TOKEN_HASH_SIZE 32
 
+enum remote_scope { /* RemoteScope of policy.proto: never renumber */
+	REMOTE_ANY = 0,
+	REMOTE_PEER = 1,
+	REMOTE_PEER_NETWORK = 2,
+};
+
 struct gateway_record {
 	char name[RECORD_NAME_SIZE];
 	char labels[RECORD_LIST_SIZE];
@@ -33,6 +39,10 @@ struct principal_record {
 	char gateway[RECORD_NAME_SIZE]; /* agents: theirs */
 	char gateways[RECORD_LIST_SIZE]; /* filters: scope, empty = all */
 	uint64_t max_grants; /* filters: 0 = server default */
+	/* Filters: scope, empty = all; networks as CIDR text. */
+	char clients[RECORD_LIST_SIZE], destinations[RECORD_LIST_SIZE], protocols[RECORD_LIST_SIZE];
+	uint64_t grants_per_second; /* 0 = no limit */
+	uint64_t max_lifetime_ms; /* 0 = the server's */
 	int64_t added_us;
 };
 
@@ -43,6 +53,10 @@ struct protocol_record {
 	uint16_t primary_ports[16];
 	size_t primary_port_count;
 	char owner[RECORD_NAME_SIZE];
+	bool shared; /* filters other than its owner may use it */
+	uint8_t remote_scope; /* enum remote_scope */
+	bool low_ports; /* ports below 1024 may be asked for */
+	uint16_t max_ports; /* width of a range; 0 and 1 = single ports */
 };
 
 struct rule_record {
@@ -67,13 +81,17 @@ struct session_record {
 
 struct grant_record {
 	struct id id;
-	struct id request_id, session; /* zero = none */
+	struct id request_id, session, bundle; /* zero = none */
 	char gateway[RECORD_NAME_SIZE];
 	char filter[RECORD_NAME_SIZE];
 	char protocol[RECORD_NAME_SIZE];
 	char rule[RECORD_NAME_SIZE];
+	bool inbound; /* remote → external → client: AllowFutureAccept */
 	struct addr client;
-	struct endpoint remote, external;
+	uint16_t client_port; /* inbound: where the client listens */
+	struct endpoint remote; /* inbound: no port; family ADDR_NONE = anybody, or `remotes` */
+	uint16_t remote_port_last; /* outbound: of a range, 0 = one port */
+	struct endpoint external; /* family ADDR_NONE = any; port 0 = any, or not chosen yet */
 	uint8_t transport;
 	uint32_t flags; /* GrantFlag */
 	bool notify;
@@ -81,8 +99,13 @@ struct grant_record {
 	uint8_t reason; /* EndReason */
 	uint64_t lifetime_ms, max_connections, connections;
 	int64_t created_us, expires_us, ended_us;
+	bool clamped; /* a longer lifetime was asked for */
+	bool cut; /* its flows are to be cut, as the agent has yet to confirm */
+	uint32_t renewals;
 	uint8_t *context; /* owned by the holder of the record; store functions copy */
 	size_t context_size;
+	struct addr *remotes; /* inbound, several; owned as `context` */
+	size_t remote_count;
 };
 
 /* A flow between ESTABLISHED and some time after CLOSED: what deduplicates reports (I5). */

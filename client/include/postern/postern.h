@@ -74,6 +74,8 @@ enum postern_reason {
 	POSTERN_DEADLINE = 8,
 	POSTERN_ALREADY_ENDED = 9,
 	POSTERN_JOURNAL_UNAVAILABLE = 10, /* no journal, no permission */
+	POSTERN_EXTERNAL_TAKEN = 11, /* another live grant has that external port */
+	POSTERN_NO_SUCH_CONNECTION = 12, /* the gateway does not know the primary connection */
 };
 
 struct postern_error {
@@ -144,7 +146,9 @@ struct postern_session_request {
 	const char *client; /* address */
 	const char *user; /* NULL = none */
 	const char *protocol; /* NULL = none */
-	const struct postern_connection *primary; /* NULL = none */
+	/* NULL = none. The gateway must know this connection (else NO_SUCH_CONNECTION), follows it,
+	 * and its end ends the session. ISA: the session's own connection. */
+	const struct postern_connection *primary;
 	uint32_t deadline_ms; /* 0 = 5 s */
 };
 
@@ -178,11 +182,13 @@ struct postern_grant_request {
 	const char *client; /* NULL = the session's */
 	const char *remote;
 	uint16_t remote_port;
+	uint16_t remote_port_last; /* ours; a range, if the protocol definition allows one; 0 = one
+				      port */
 	enum postern_transport transport;
 	unsigned flags; /* enum postern_flag */
 	const char *protocol; /* name or GUID of a protocol definition */
-	const char *external; /* NULL = any address of the gateway */
-	uint16_t external_port; /* 0 = any */
+	const char *external; /* the address that the flow leaves the gateway with; NULL = any */
+	uint16_t external_port; /* its source port then; 0 = any */
 	int notify; /* deliver this grant's events to postern_watch */
 	const void *context; /* 0 to 4096 bytes, returned unchanged in events */
 	size_t context_size;
@@ -200,6 +206,11 @@ struct postern_grant {
 	char id[40];
 	char request_id[40];
 	uint64_t left_ms;
+	int lifetime_clamped; /* less than was asked for: the server's, the filter's or TIMEOUT's
+				 most */
+	char external[48]; /* inbound: where the remote connects to; empty = the client's own
+			      address */
+	uint16_t external_port;
 	uint64_t decide_us, commit_us, push_us,
 		kernel_us; /* stages of this request on the server */
 };
@@ -215,6 +226,90 @@ POSTERN_API enum postern_status postern_allow_future_connect(struct postern *pos
 POSTERN_API enum postern_status postern_allow_future_connect_async(struct postern *postern,
 	const struct postern_grant_request *request, postern_grant_cb cb, void *arg,
 	struct postern_error *err);
+/* ---- the inbound sibling (ISA: BindForClient): remote → external address and port → client ----
+ */
+
+struct postern_accept_request {
+	const char *gateway, *session, *client; /* as in struct postern_grant_request */
+	uint16_t client_port; /* where the client listens */
+	enum postern_transport transport;
+	const char *const *remotes; /* who may connect: up to 16 addresses; NULL = anybody */
+	size_t remote_count;
+	/* Where they connect to: an address of the gateway and a port, 0 = a free one is chosen
+	 * (see struct postern_grant). NULL = the client's own address and port, without
+	 * translation. */
+	const char *external;
+	uint16_t external_port;
+	unsigned flags; /* enum postern_flag; one connection by default */
+	const char *protocol;
+	int notify;
+	const void *context;
+	size_t context_size;
+	uint64_t lifetime_ms, max_connections;
+	const char *request_id;
+	int wait_decided;
+	uint32_t deadline_ms;
+};
+
+/* [blocks] */
+POSTERN_API enum postern_status postern_allow_future_accept(struct postern *postern,
+	const struct postern_accept_request *request, struct postern_grant *ret_grant,
+	struct postern_error *err);
+POSTERN_API enum postern_status postern_allow_future_accept_async(struct postern *postern,
+	const struct postern_accept_request *request, postern_grant_cb cb, void *arg,
+	struct postern_error *err);
+
+/* ---- bundles (ours): up to 64 grants of one gateway, all or none ---- */
+
+struct postern_bundle_item { /* exactly one of the two */
+	const struct postern_grant_request *connect;
+	const struct postern_accept_request *accept;
+};
+
+struct postern_bundle {
+	char id[40];
+	size_t count;
+	const struct postern_grant *grants; /* in the order of the request */
+};
+
+typedef void (*postern_bundle_cb)(
+	void *arg, const struct postern_bundle *bundle, const struct postern_error *err);
+
+/* [blocks] ret_grants has room for `count`. request_id, wait_decided and deadline_ms of the items
+ * are not looked at; those of the first hold for all. err->text names the item that was refused. */
+POSTERN_API enum postern_status postern_bundle_request(struct postern *postern,
+	const struct postern_bundle_item *items, size_t count, char ret_id[40],
+	struct postern_grant *ret_grants, struct postern_error *err);
+POSTERN_API enum postern_status postern_bundle_request_async(struct postern *postern,
+	const struct postern_bundle_item *items, size_t count, postern_bundle_cb cb, void *arg,
+	struct postern_error *err);
+/* [blocks] Cancels what is live of it. cut: see postern_cut. */
+POSTERN_API enum postern_status postern_bundle_cancel(
+	struct postern *postern, const char *bundle, int cut, struct postern_error *err);
+
+/* ---- reserving (ours): decision, quota and external port now, the door later ---- */
+
+/* [blocks] As postern_allow_future_connect and _accept, but no door opens until postern_commit; an
+ * unused reservation ends by itself after the server's reservation_timeout. */
+POSTERN_API enum postern_status postern_reserve(struct postern *postern,
+	const struct postern_bundle_item *item, struct postern_grant *ret_grant,
+	struct postern_error *err);
+/* [blocks] Opens what was reserved; its lifetime begins. */
+POSTERN_API enum postern_status postern_commit(struct postern *postern, const char *grant,
+	struct postern_grant *ret_grant, struct postern_error *err);
+
+/* ---- renewing and ending ---- */
+
+/* [blocks] ours. The grant ends lifetime_ms from now (0 = the lifetime it was granted with), never
+ * earlier than it would have. What was used stays used. */
+POSTERN_API enum postern_status postern_renew(struct postern *postern, const char *grant,
+	uint64_t lifetime_ms, struct postern_grant *ret_grant, struct postern_error *err);
+POSTERN_API enum postern_status postern_renew_async(struct postern *postern, const char *grant,
+	uint64_t lifetime_ms, postern_grant_cb cb, void *arg, struct postern_error *err);
+/* [blocks] ours. As postern_cancel, and its open flows end too: a grant that is used up may be
+ * named as long as it has open flows. */
+POSTERN_API enum postern_status postern_cut(
+	struct postern *postern, const char *grant, struct postern_error *err);
 /* [blocks] Closes the door; a flow that already passed lives on. ALREADY_ENDED if it had ended. */
 POSTERN_API enum postern_status postern_cancel(
 	struct postern *postern, const char *grant, struct postern_error *err);

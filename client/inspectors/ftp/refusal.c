@@ -60,7 +60,11 @@ const char *refusal_of_error(const struct error *err)
 		return TRY_LATER "the permission did not come in time; try again\r\n";
 	case REASON_JOURNAL_UNAVAILABLE:
 		return TRY_LATER "the policy server cannot record permissions now; try again\r\n";
+	case REASON_EXTERNAL_TAKEN:
+		return TRY_LATER
+			"the gateway's port for the data connection is taken; try again\r\n";
 	case REASON_NONE:
+	case REASON_NO_SUCH_CONNECTION:
 	case REASON_ALREADY_ENDED:
 		break;
 	}

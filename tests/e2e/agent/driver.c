@@ -32,12 +32,12 @@ static bool parse_door(char *text, struct door *door)
 	if (sscanf(text, "%63s %63s %63s %u %7s %" SCNu64 " %" SCNu64, grant, client, remote, &port,
 		    kind, &door->uses, &door->timeout_ms) != 7)
 		return false;
-	door->remote.port = (uint16_t)port;
+	door->to.port = (uint16_t)port;
 	door->transport = strcmp(kind, "tcp") == 0 ? IPPROTO_TCP : IPPROTO_UDP;
 	door->oneway = strcmp(kind, "udp1") == 0;
 	door->max_connections = door->uses;
-	return id_parse(grant, &door->grant) && addr_parse(client, &door->client) &&
-		addr_parse(remote, &door->remote.addr);
+	return id_parse(grant, &door->grant) && addr_parse(client, &door->from) &&
+		addr_parse(remote, &door->to.addr);
 }
 
 /* "apply A R": the next A lines are additions, the R after them removals. */
@@ -85,10 +85,10 @@ static void dump(void)
 		char grant[ID_TEXT_SIZE], client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE];
 		struct held_door again;
 		id_format(&door->grant, grant);
-		addr_format(&door->client, client);
-		addr_format(&door->remote.addr, remote);
+		addr_format(&door->from, client);
+		addr_format(&door->to.addr, remote);
 		printf("door %s %s %s %u %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %s\n", grant,
-			client, remote, door->remote.port,
+			client, remote, door->to.port,
 			door->transport == IPPROTO_TCP ? "tcp"
 				: door->oneway         ? "udp1"
 						       : "udp",

@@ -9,9 +9,9 @@
 static struct door door(const char *client, const char *remote, uint16_t port, uint8_t transport)
 {
 	struct door door = {.transport = transport};
-	cr_assert(addr_parse(client, &door.client));
-	cr_assert(addr_parse(remote, &door.remote.addr));
-	door.remote.port = port;
+	cr_assert(addr_parse(client, &door.from));
+	cr_assert(addr_parse(remote, &door.to.addr));
+	door.to.port = port;
 	return door;
 }
 

@@ -22,8 +22,8 @@ static struct door door(unsigned id, unsigned key, uint64_t most, uint64_t made)
 		.timeout_ms = 1000,
 		.max_connections = most,
 		.connections = made};
-	door.client = (struct addr){ADDR_IPV4, {10, 0, 0, (uint8_t)key}};
-	door.remote = (struct endpoint){{ADDR_IPV4, {10, 1, 0, 1}}, (uint16_t)(1000 + key)};
+	door.from = (struct addr){ADDR_IPV4, {10, 0, 0, (uint8_t)key}};
+	door.to = (struct endpoint){{ADDR_IPV4, {10, 1, 0, 1}}, (uint16_t)(1000 + key)};
 	return door;
 }
 
@@ -168,9 +168,9 @@ struct model {
 static void model_apply(struct model *model, const struct reconciliation *work)
 {
 	for (size_t i = 0; i < work->remove_count; i++)
-		model->is_open[work->remove[i].remote.port - 1000] = false;
+		model->is_open[work->remove[i].to.port - 1000] = false;
 	for (size_t i = 0; i < work->add_count; i++) {
-		unsigned key = work->add[i].remote.port - 1000;
+		unsigned key = work->add[i].to.port - 1000;
 		cr_assert(!model->is_open[key], "two doors under one key");
 		model->doors[key] = (struct held_door){.door = work->add[i]};
 		model->is_open[key] = true;

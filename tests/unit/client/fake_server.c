@@ -424,7 +424,12 @@ static void on_watch(Postern__V1__Events_Service *service, const Postern__V1__Wa
 	pump(stream);
 }
 
-static Postern__V1__Grants_Service grants_service = POSTERN__V1__GRANTS__INIT(on_);
+static Postern__V1__Grants_Service grants_service = {
+	.base = {&postern__v1__grants__descriptor, protobuf_c_service_invoke_internal, NULL},
+	.request = on_request,
+	.cancel = on_cancel,
+	.show = on_show,
+	.list = on_list};
 static Postern__V1__Events_Service events_service = POSTERN__V1__EVENTS__INIT(on_);
 static Postern__V1__Sessions_Service sessions_service = {
 	POSTERN__V1__SESSIONS__BASE_INIT, on_open, on_close, on_list_sessions};
