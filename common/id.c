@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -53,6 +54,19 @@ struct id id_new(void)
 		id.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
 	id.bytes[6] = (uint8_t)(0x70 | counter >> 8);
 	id.bytes[7] = (uint8_t)counter;
+	id.bytes[8] = (uint8_t)(0x80 | (id.bytes[8] & 0x3f));
+	return id;
+}
+
+struct id id_derive(const struct id *whole, uint8_t index)
+{
+	uint8_t input[sizeof(whole->bytes) + 1];
+	struct id id;
+
+	memcpy(input, whole->bytes, sizeof(whole->bytes));
+	input[sizeof(whole->bytes)] = index;
+	crypto_generichash(id.bytes, sizeof(id.bytes), input, sizeof(input), NULL, 0);
+	id.bytes[6] = (uint8_t)(0x80 | (id.bytes[6] & 0x0f));
 	id.bytes[8] = (uint8_t)(0x80 | (id.bytes[8] & 0x3f));
 	return id;
 }

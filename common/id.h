@@ -13,6 +13,9 @@ struct id {
 
 /* A new UUIDv7; strictly increasing within the process; safe from any thread. */
 struct id id_new(void);
+/* The id of the index-th part of `whole`: always the same (UUIDv8: BLAKE2b-128 of the id and the
+ * index). */
+struct id id_derive(const struct id *whole, uint8_t index);
 void id_format(const struct id *id, char text[static ID_TEXT_SIZE]); /* lower-case, with dashes */
 /* Accepts any UUID text with dashes, either case. False (and *ret_id untouched) otherwise. */
 bool id_parse(const char *text, struct id *ret_id);

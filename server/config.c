@@ -28,9 +28,15 @@ const struct config_option server_options[] = {
 		"duration", "longest lifetime of a grant; longer wishes are cut to it"},
 	{"unused_timeout", CONFIG_DURATION, AT(unused_timeout_ms), 1000, DAY, NULL, "60s", 0,
 		"duration", "a grant with flag TIMEOUT that is not used expires after this"},
+	{"reservation_timeout", CONFIG_DURATION, AT(reservation_timeout_ms), 100, HOUR, NULL, "30s",
+		0, "duration", "a reservation that is not committed ends after this"},
 	{"session_idle_limit", CONFIG_DURATION, AT(session_idle_limit_ms), 1000, 7 * DAY, NULL,
 		"1h", 0, "duration",
 		"a session without live grants that asks for nothing is ended after this"},
+	{"session_linger", CONFIG_DURATION, AT(session_linger_ms), 0, DAY, NULL, "0s", 0,
+		"duration",
+		"a session whose primary connection has ended is ended so much later, and its "
+		"grants with it"},
 	{"request_deadline", CONFIG_DURATION, AT(request_deadline_ms), 100, HOUR, NULL, "5s", 0,
 		"duration",
 		"a request whose caller gives no deadline is withdrawn when its door is not open "

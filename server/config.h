@@ -12,7 +12,8 @@ struct server_config {
 	char *database;
 	char *tls_cert_file, *tls_key_file, *tls_client_ca_file;
 	uint64_t default_lifetime_ms, max_lifetime_ms, unused_timeout_ms;
-	uint64_t session_idle_limit_ms, request_deadline_ms;
+	uint64_t reservation_timeout_ms;
+	uint64_t session_idle_limit_ms, session_linger_ms, request_deadline_ms;
 	uint64_t max_live_grants_per_filter, max_open_sessions_per_filter;
 	uint64_t max_connections, max_calls_per_connection, max_queued_bytes_per_connection;
 	int log_level;

@@ -29,6 +29,7 @@ void principals_fini(struct principals *principals)
 {
 	for (struct principal *principal = principals->first, *next; principal; principal = next) {
 		next = principal->next;
+		scope_fini(&principal->scope);
 		free(principal);
 	}
 	table_fini(&principals->by_hash);
@@ -42,20 +43,23 @@ struct principal *principals_add(
 	if (!principal)
 		return NULL;
 	principal->record = *record;
+	if (!scope_compile(record, &principal->scope))
+		goto out;
 	if (!table_insert(&principals->by_hash, &principal->by_hash, record->token_hash,
-		    sizeof record->token_hash)) {
-		free(principal);
-		return NULL;
-	}
+		    sizeof record->token_hash))
+		goto out;
 	if (!table_insert(&principals->by_name, &principal->by_name, record->name,
 		    strlen(record->name))) {
 		table_remove(&principals->by_hash, &principal->by_hash);
-		free(principal);
-		return NULL;
+		goto out;
 	}
 	*principals->end = principal;
 	principals->end = &principal->next;
 	return principal;
+out:
+	scope_fini(&principal->scope);
+	free(principal);
+	return NULL;
 }
 
 struct principal *principals_find(const struct principals *principals, const char *name)
@@ -70,19 +74,4 @@ struct principal *principals_by_token(const struct principals *principals, const
 	token_hash(token, hash);
 	struct table_node *node = table_find(&principals->by_hash, hash, sizeof hash);
 	return node ? TABLE_OWNER(node, struct principal, by_hash) : NULL;
-}
-
-bool principal_covers(const struct principal *principal, const char *gateway)
-{
-	const char *list = principal->record.gateways;
-	size_t length = strlen(gateway);
-	if (list[0] == '\0')
-		return true;
-	while (*list) {
-		size_t item = strcspn(list, ",");
-		if (item == length && memcmp(list, gateway, length) == 0)
-			return true;
-		list += item + (list[item] == ',');
-	}
-	return false;
 }

@@ -4,12 +4,14 @@
 #define POSTERN_SERVER_AUTH_PRINCIPALS_H
 
 #include "common/table.h"
+#include "server/auth/scope.h"
 #include "server/store/record.h"
 
 struct principal {
 	struct table_node by_hash, by_name;
 	struct principal *next;
 	struct principal_record record;
+	struct scope scope; /* of `record`, compiled */
 	uint64_t live_grants, open_sessions;
 };
 
@@ -25,7 +27,5 @@ struct principal *principals_add(
 	struct principals *principals, const struct principal_record *record);
 struct principal *principals_find(const struct principals *principals, const char *name);
 struct principal *principals_by_token(const struct principals *principals, const char *token);
-/* Is `gateway` within the scope of the principal? An empty list means all. */
-bool principal_covers(const struct principal *principal, const char *gateway);
 
 #endif

@@ -181,7 +181,7 @@ static void facts_committed(void *arg, uint64_t sequence, const struct error *er
 		core->broken = true;
 		loop_stop(core->loop);
 	}
-	grants_used_up(facts->used_up, err);
+	grants_ended(facts->ended, err);
 	if (facts->done)
 		facts->done(facts->arg, sequence, err);
 	free(facts);

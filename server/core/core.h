@@ -75,11 +75,11 @@ void core_submit_first(struct core *core, struct store_txn *txn, store_done_cb d
  * its fsync would stand in the way of the next request. */
 void core_submit_later(struct core *core, struct store_txn *txn, store_done_cb done, void *arg);
 
-/* Several facts that reach the disk together, with those grants that they used up. */
+/* Several facts that reach the disk together, with those grants that they ended. */
 struct facts {
 	struct core *core;
 	struct store_txn *txn;
-	struct grant *used_up;
+	struct grant *ended;
 	store_done_cb done;
 	void *arg;
 };

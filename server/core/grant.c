@@ -16,6 +16,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "server/core/bundle.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
 
@@ -24,79 +25,9 @@
 #define GRACE_US 300000
 #define AGAIN_US 1000000 /* memory was out */
 
-/* ---- waiters ---- */
-
 void grant_hold(struct grant *grant)
 {
 	grant->holds++;
-}
-
-void waiter_add(struct grant *grant, struct waiter *waiter)
-{
-	waiter->grant = grant;
-	waiter->previous = NULL;
-	waiter->next = grant->waiters;
-	if (waiter->next)
-		waiter->next->previous = waiter;
-	grant->waiters = waiter;
-}
-
-static void waiter_unlink(struct waiter *waiter)
-{
-	*(waiter->previous ? &waiter->previous->next : &waiter->grant->waiters) = waiter->next;
-	if (waiter->next)
-		waiter->next->previous = waiter->previous;
-	waiter->next = waiter->previous = NULL;
-	waiter->grant = NULL;
-}
-
-static struct waiter *waiting_for(
-	const struct grant *grant, enum waiter_until least, enum waiter_until most)
-{
-	struct waiter *waiter = grant->waiters;
-	while (waiter && (waiter->until < least || waiter->until > most))
-		waiter = waiter->next;
-	return waiter;
-}
-
-static void answer_range(struct grant *grant, enum waiter_until least, enum waiter_until most,
-	const struct error *err)
-{
-	struct waiter *waiter;
-	grant_hold(grant);
-	while ((waiter = waiting_for(grant, least, most))) {
-		waiter_unlink(waiter);
-		waiter->done(waiter->arg, grant, err);
-	}
-	grant_release(grant);
-}
-
-void grant_answer(struct grant *grant, enum waiter_until reached, const struct error *err)
-{
-	answer_range(grant, UNTIL_DECIDED, reached, err);
-}
-
-void grant_fail_cancellers(struct grant *grant, const struct error *err)
-{
-	answer_range(grant, UNTIL_GONE, UNTIL_GONE, err);
-}
-
-void waiter_leave(struct waiter *waiter, enum leaving why)
-{
-	struct grant *grant = waiter->grant;
-	if (!grant)
-		return;
-	grant_hold(grant);
-	waiter_unlink(waiter);
-	bool matters = waiter->until == UNTIL_INSTALLED &&
-		!waiting_for(grant, UNTIL_DECIDED, UNTIL_INSTALLED) && !grant->ended &&
-		grant->record.state == GRANT_PENDING && grant->deadline_us != CLOCK_NEVER;
-	if (matters && why == LEAVE_DEADLINE)
-		grant_end(grant, END_DEADLINE_MISSED, "", "the caller's deadline passed");
-	else if (matters && why == LEAVE_CANCELLED)
-		grant_end(grant, END_CANCELLED_BY_FILTER, grant->record.filter,
-			"the request was cancelled");
-	grant_release(grant);
 }
 
 /* ---- living ---- */
@@ -123,18 +54,25 @@ struct grant *grant_new(struct core *core, const struct grant_record *record,
 
 static void grant_free(struct grant *grant)
 {
-	assert(!grant->waiters && !grant->is_live && grant->door.place == SYNC_OUT);
+	assert(!grant->waiters && !grant->is_live && grant->door.place == SYNC_OUT &&
+		grant->cut.place == SYNC_OUT);
 	grant_leave_books(grant);
 	session_remove_grant(grant);
 	loop_timer_clear(grant->core->loop, &grant->timer);
-	free(grant->record.context);
+	grant_record_fini(&grant->record);
 	free(grant->cause);
 	free(grant);
 }
 
-static bool is_gone(const struct grant *grant)
+bool grant_is_closed(const struct grant *grant)
 {
 	return grant->ended && grant->end_committed && grant->door.place == SYNC_OUT;
+}
+
+static bool is_gone(const struct grant *grant)
+{
+	return grant_is_closed(grant) && grant->cut.place == SYNC_OUT && !grant->record.cut &&
+		!grant->cut_wished && grant->change.kind == CHANGE_NONE;
 }
 
 void grant_release(struct grant *grant)
@@ -147,13 +85,24 @@ void grant_release(struct grant *grant)
 		grant_free(grant);
 }
 
+bool grant_join_line(struct grant *grant)
+{
+	struct line_key key = grant_line_key(&grant->record);
+	return line_join(&grant->gateway->lines, &key, &grant->line);
+}
+
 bool grant_become_live(struct grant *grant, struct session *session)
 {
 	struct gateway *gateway = grant->gateway;
 	const struct grant_record *record = &grant->record;
-	if (!line_join(&gateway->lines, &record->client, &record->remote, record->transport,
-		    &grant->line))
+	const struct endpoint *external = &record->external;
+	if (external->port &&
+		!external_claim(&gateway->externals, external, record->transport, &grant->external))
 		return false;
+	if (record->state != GRANT_RESERVED && !grant_join_line(grant)) {
+		external_release(&gateway->externals, &grant->external);
+		return false;
+	}
 	grant->is_live = true;
 	if (grant->filter)
 		grant->filter->live_grants++;
@@ -172,6 +121,13 @@ static struct grant *of_line(struct line_place *place)
 	return (struct grant *)((char *)place - offsetof(struct grant, line));
 }
 
+void grant_leave_line(struct grant *grant)
+{
+	struct line_place *next = line_leave(&grant->gateway->lines, &grant->line);
+	if (next)
+		grant_arm(of_line(next));
+}
+
 static void stop_living(struct grant *grant)
 {
 	struct gateway *gateway = grant->gateway;
@@ -188,14 +144,14 @@ static void stop_living(struct grant *grant)
 	if (grant->session)
 		session_grant_ended(grant->session);
 	(void)gateway_disarm(gateway, &grant->door);
-	struct line_place *next = line_leave(&gateway->lines, &grant->line);
-	if (next)
-		grant_arm(of_line(next));
+	external_release(&gateway->externals, &grant->external);
+	grant_leave_line(grant);
 }
 
 void grant_arm(struct grant *grant)
 {
 	if (grant->committed && !grant->ended && grant->door.place == SYNC_OUT &&
+		grant->record.state != GRANT_RESERVED && grant->change.kind != CHANGE_EXTERNAL &&
 		line_is_first(&grant->line))
 		gateway_arm(grant->gateway, &grant->door);
 }
@@ -208,25 +164,33 @@ uint64_t grant_left_ms(const struct grant *grant)
 
 /* ---- the clock ---- */
 
-static void journal_end(struct grant *grant, const char *actor, const char *detail);
-
 static void tick(void *arg)
 {
 	struct grant *grant = arg;
 	int64_t now = clock_mono_us();
 	if (grant->ended) {
-		journal_end(grant, "", "");
+		grant_journal_end(grant, "", "");
 		return;
 	}
-	if (grant->closes_us + GRACE_US <= now) {
+	if (grant->record.state == GRANT_RESERVED && grant->due_us <= now) {
+		grant_end(grant, END_RESERVATION_TIMEOUT, "", "");
+	} else if (grant->closes_us + GRACE_US <= now) {
 		bool unused =
 			(grant->record.flags & GRANT_TIMEOUT) && grant->record.connections == 0;
 		grant_end(grant, unused ? END_UNUSED_TIMEOUT : END_LIFETIME, "", "");
 	} else if (grant->record.state == GRANT_PENDING && grant->deadline_us <= now) {
-		grant_end(grant, END_DEADLINE_MISSED, "", "the caller's deadline passed");
+		grant_miss_deadline(grant);
 	}
 	if (!grant->ended && !grant->wish)
 		grant_watch_clock(grant);
+}
+
+void grant_miss_deadline(struct grant *grant)
+{
+	grant->waited = grant->line.line && !line_is_first(&grant->line);
+	grant_end(grant, END_DEADLINE_MISSED, "",
+		grant->waited ? "it waited behind another grant of the same door"
+			      : "the caller's deadline passed");
 }
 
 void grant_watch_clock(struct grant *grant)
@@ -234,6 +198,8 @@ void grant_watch_clock(struct grant *grant)
 	int64_t due = grant->closes_us + GRACE_US;
 	if (grant->record.state == GRANT_PENDING && grant->deadline_us < due)
 		due = grant->deadline_us;
+	if (grant->record.state == GRANT_RESERVED)
+		due = grant->due_us;
 	loop_timer_set(grant->core->loop, &grant->timer, due, tick, grant);
 }
 
@@ -248,8 +214,15 @@ void grant_fill_entry(const struct grant *grant, enum entry_kind kind, struct en
 	copy_text(ret_entry->protocol, sizeof ret_entry->protocol, record->protocol);
 	ret_entry->session = record->session;
 	ret_entry->grant = record->id;
+	ret_entry->bundle = record->bundle;
+	ret_entry->inbound = record->inbound;
 	ret_entry->client = record->client;
+	ret_entry->client_port = record->client_port;
 	ret_entry->remote = record->remote;
+	ret_entry->external = record->external;
+	ret_entry->remote_port_last = record->remote_port_last;
+	ret_entry->remotes = record->remotes;
+	ret_entry->remote_count = record->remote_count;
 	ret_entry->transport = record->transport;
 	ret_entry->notify = record->notify;
 	if (record->notify) {
@@ -267,18 +240,48 @@ static struct grant_record ended_record(const struct grant *grant, enum end_reas
 	return record;
 }
 
+struct grant_record grant_changed(const struct grant *grant)
+{
+	const struct grant_change *change = &grant->change;
+	struct grant_record record = grant->record;
+	switch (change->kind) {
+	case CHANGE_NONE:
+		break;
+	case CHANGE_END:
+		record = ended_record(grant, (enum end_reason)change->reason);
+		record.cut |= change->cut;
+		break;
+	case CHANGE_CUT:
+		record.cut = true;
+		break;
+	case CHANGE_RENEW:
+		record.expires_us = change->expires_us;
+		record.clamped = change->clamped;
+		record.renewals++;
+		break;
+	case CHANGE_COMMIT:
+		record.state = GRANT_PENDING;
+		record.expires_us = change->expires_us;
+		break;
+	case CHANGE_EXTERNAL:
+		record.external = change->external;
+		break;
+	}
+	return record;
+}
+
 void grant_put_row(const struct grant *grant, struct store_txn *txn)
 {
-	struct grant_record record = grant->record;
-	if (grant->cancelling)
-		record = ended_record(grant, (enum end_reason)grant->cancel_reason);
+	struct grant_record record = grant_changed(grant);
 	store_txn_put_grant(txn, &record);
 }
 
 void grant_add_ended(const struct grant *grant, enum end_reason reason, const char *actor,
 	const char *detail, struct store_txn *txn)
 {
-	struct grant_record record = grant->ended ? grant->record : ended_record(grant, reason);
+	struct grant_record record = grant->ended || grant->change.kind == CHANGE_END
+		? grant_changed(grant)
+		: ended_record(grant, reason);
 	struct entry entry;
 	grant_fill_entry(grant, ENTRY_ENDED, &entry);
 	copy_text(entry.actor, sizeof entry.actor, actor);
@@ -313,6 +316,10 @@ static void answer_end(struct grant *grant)
 		if (grant->cause)
 			snprintf(err.text, sizeof err.text, "gateway %s refused the door: %s",
 				grant->record.gateway, grant->cause);
+		else if (grant->waited && grant->record.reason == END_DEADLINE_MISSED)
+			snprintf(err.text, sizeof err.text,
+				"another grant has the same door until it ends: this one waited "
+				"behind it until the deadline and was withdrawn");
 		break;
 	case GRANT_EXPIRED:
 	case GRANT_CANCELLED:
@@ -331,14 +338,14 @@ static void answer_end(struct grant *grant)
 }
 
 /* A door out, an end on disk: was that the last thing? */
-static void check_gone(struct grant *grant)
+void grant_check_gone(struct grant *grant)
 {
 	struct error none = {0};
-	if (!is_gone(grant))
+	if (!grant_is_closed(grant))
 		return;
 	grant_hold(grant);
 	session_remove_grant(grant);
-	grant_answer(grant, UNTIL_GONE, &none);
+	grant_answer(grant, is_gone(grant) ? UNTIL_CUT : UNTIL_CLOSED, &none);
 	grant_release(grant);
 }
 
@@ -347,13 +354,13 @@ void grant_end_is_on_disk(struct grant *grant)
 	grant_hold(grant);
 	grant->end_committed = true;
 	answer_end(grant);
-	check_gone(grant);
+	grant_check_gone(grant);
 	grant_release(grant);
 }
 
 void grant_door_gone(struct grant *grant)
 {
-	check_gone(grant);
+	grant_check_gone(grant);
 }
 
 static void end_committed(void *arg, uint64_t sequence, const struct error *err)
@@ -372,7 +379,7 @@ static void end_committed(void *arg, uint64_t sequence, const struct error *err)
 	grant_release(grant);
 }
 
-static void journal_end(struct grant *grant, const char *actor, const char *detail)
+void grant_journal_end(struct grant *grant, const char *actor, const char *detail)
 {
 	struct store_txn *txn = core_fact(grant->core);
 	if (!txn) {
@@ -388,7 +395,7 @@ static void journal_end(struct grant *grant, const char *actor, const char *deta
 
 static bool must_wait(struct grant *grant, enum end_reason reason, const char *actor)
 {
-	if (grant->committed && !grant->cancelling)
+	if (grant->committed && grant->change.kind == CHANGE_NONE)
 		return false;
 	if (!grant->wish) {
 		grant->wish = (uint8_t)reason;
@@ -410,7 +417,11 @@ void grant_end(struct grant *grant, enum end_reason reason, const char *actor, c
 	if (grant->ended || must_wait(grant, reason, actor))
 		return;
 	grant_end_in_memory(grant, reason);
-	journal_end(grant, actor, detail);
+	if (grant->record.state == GRANT_FAILED && !id_is_zero(&grant->record.bundle))
+		bundle_end_failed(grant, detail);
+	else
+		grant_journal_end(grant, actor, detail);
+	grant_apply_cut_wish(grant);
 }
 
 /* ---- what the gateway says ---- */
@@ -446,6 +457,13 @@ void grant_refused(struct grant *grant, const char *cause)
 	grant_end(grant, END_GATEWAY_REFUSED, "", cause);
 }
 
+void grant_cut_done(struct grant *grant, struct facts *facts)
+{
+	grant->record.cut = false;
+	grant_put_row(grant, facts->txn);
+	grant_check_gone(grant);
+}
+
 void grant_used(struct grant *grant, uint64_t flows, struct facts *facts)
 {
 	const struct grant_record *record = &grant->record;
@@ -458,16 +476,21 @@ void grant_used(struct grant *grant, uint64_t flows, struct facts *facts)
 		return;
 	}
 	grant_end_in_memory(grant, END_USED_UP);
-	grant_add_ended(grant, END_USED_UP, "", "", facts->txn);
-	grant_hold(grant);
-	grant->used_up_next = facts->used_up;
-	facts->used_up = grant;
+	grant_journal_end_in(grant, "", facts);
 }
 
-void grants_used_up(struct grant *first, const struct error *err)
+void grant_journal_end_in(struct grant *grant, const char *detail, struct facts *facts)
+{
+	grant_add_ended(grant, (enum end_reason)grant->record.reason, "", detail, facts->txn);
+	grant_hold(grant);
+	grant->ended_next = facts->ended;
+	facts->ended = grant;
+}
+
+void grants_ended(struct grant *first, const struct error *err)
 {
 	for (struct grant *grant = first, *next; grant; grant = next) {
-		next = grant->used_up_next;
+		next = grant->ended_next;
 		end_committed(grant, 0, err);
 	}
 }
@@ -493,24 +516,21 @@ void grants_judge_again(struct core *core)
 
 struct grant *grant_load(struct core *core, const struct grant_record *record)
 {
-	struct grant_record copy = *record;
+	struct grant_record copy;
 	struct gateway *gateway = gateway_find(core, record->gateway);
-	copy.context = record->context_size ? malloc(record->context_size) : NULL;
-	if (!gateway || (record->context_size && !copy.context)) {
-		free(copy.context);
+	if (!gateway || !grant_record_copy(&copy, record))
 		return NULL;
-	}
-	if (copy.context)
-		memcpy(copy.context, record->context, record->context_size);
 	struct grant *grant =
 		grant_new(core, &copy, gateway, principals_find(&core->principals, record->filter));
 	if (!grant) {
-		free(copy.context);
+		grant_record_fini(&copy);
 		return NULL;
 	}
 	grant->committed = true;
 	if (!grant_is_live((enum grant_state)record->state)) {
 		grant->ended = grant->end_committed = true;
+		if (record->cut)
+			gateway_cut(gateway, &grant->cut);
 		return grant;
 	}
 	if (grant_become_live(grant, session_find(core, &record->session)))
@@ -543,9 +563,19 @@ static void free_unneeded(struct table_node *node, void *arg)
 		grant_free(grant);
 }
 
+/* Lines were joined in the order of ids, but a reservation joins when it is committed: whoever has
+ * the door goes on having it. */
+static void keep_doors(struct gateway *gateway)
+{
+	for (struct grant *grant = gateway->live; grant; grant = grant->live_next)
+		if (grant->record.state == GRANT_ACTIVE)
+			line_promote(&grant->line);
+}
+
 void grants_settle(struct core *core)
 {
 	for (struct gateway *gateway = core->first_gateway; gateway; gateway = gateway->next) {
+		keep_doors(gateway);
 		for (struct grant *grant = gateway->live, *next; grant; grant = next) {
 			next = grant->live_next;
 			settle(grant);
@@ -561,6 +591,8 @@ static void free_grant(struct table_node *node, void *arg)
 	grant->is_live = false;
 	grant->waiters = NULL;
 	memset(&grant->door, 0, sizeof grant->door);
+	memset(&grant->cut, 0, sizeof grant->cut);
+	external_release(&grant->gateway->externals, &grant->external);
 	(void)line_leave(&grant->gateway->lines, &grant->line);
 	grant_free(grant);
 }

@@ -9,19 +9,21 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "server/core/grant.h"
+#include "server/core/request.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
+#include "server/policy/bounds.h"
 
 static void fill_decision(const struct grant *grant, struct entry *ret_entry)
 {
 	const struct grant_record *record = &grant->record;
 	struct entry *entry = ret_entry;
-	grant_fill_entry(
-		grant, record->state == GRANT_DENIED ? ENTRY_DENIED : ENTRY_GRANTED, entry);
+	enum entry_kind kind = record->state == GRANT_DENIED ? ENTRY_DENIED
+		: record->state == GRANT_RESERVED            ? ENTRY_RESERVED
+							     : ENTRY_GRANTED;
+	grant_fill_entry(grant, kind, entry);
 	copy_text(entry->actor, sizeof entry->actor, record->filter);
 	copy_text(entry->rule, sizeof entry->rule, record->rule);
-	entry->external = record->external;
 	entry->flags = record->flags;
 	entry->lifetime_ms = record->lifetime_ms;
 	entry->max_connections = record->max_connections;
@@ -31,105 +33,113 @@ static void fill_decision(const struct grant *grant, struct entry *ret_entry)
 	entry->context_size = record->context_size;
 }
 
-static enum status used_for_another(const struct id *grant, struct error *err)
+enum status request_used_for_another(const struct id *grant, struct error *err)
 {
 	error_set(err, STATUS_ALREADY_EXISTS,
 		"request_id: it was used for a different request: make a new one for each request");
 	copy_text(err->field, sizeof err->field, "request_id");
-	id_format(grant, err->grant);
+	if (grant)
+		id_format(grant, err->grant);
 	return STATUS_ALREADY_EXISTS;
 }
 
 /* ---- an id of the past ---- */
+
+static void take_found(struct grant *grant, const struct grant_record *found, struct error *err)
+{
+	if (!grant_same_request(found, &grant->record, grant->lifetime_given)) {
+		(void)request_used_for_another(&found->id, err);
+		return;
+	}
+	grant_record_fini(&grant->record);
+	bool copied = grant_record_copy(&grant->record, found);
+	grant->record.cut = false; /* not this stand-in's to wait for */
+	if (copied)
+		(void)grant_verdict(&grant->record, err);
+	else
+		error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+}
 
 static void on_known_request(
 	void *arg, const struct grant_record *found, size_t count, const struct error *err)
 {
 	struct grant *grant = arg;
 	struct error result = *err;
-	if (!err->status && count == 0) {
+	if (!err->status && count > 0)
+		take_found(grant, found, &result);
+	else if (!err->status && !id_is_zero(&grant->record.bundle))
+		(void)request_used_for_another(NULL, &result); /* another bundle of this id */
+	else if (!err->status)
 		error_set(&result, STATUS_INTERNAL,
 			"request_id: the database knows it, but not its grant: report this");
-	} else if (!err->status &&
-		!grant_same_request(found, &grant->record, grant->lifetime_given)) {
-		(void)used_for_another(&found->id, &result);
-	} else if (!err->status) {
-		free(grant->record.context);
-		grant->record = *found;
-		grant->record.context = NULL;
-		grant->record.context_size = 0;
-		(void)grant_verdict(&grant->record, &result);
-	}
-	grant_answer(grant, UNTIL_GONE, &result);
+	grant_answer(grant, UNTIL_NEVER, &result);
 	grant_release(grant);
 }
 
-/* Nothing of it is on disk: as if it had never been asked for. */
-static void decision_refused(struct grant *grant, const struct error *err)
+void request_look_up(struct grant *grant)
 {
-	const struct grant_record *record = &grant->record;
-	bool known = err->status == STATUS_ALREADY_EXISTS && !id_is_zero(&record->request_id);
-	if (record->state != GRANT_DENIED)
-		grant_end_in_memory(grant, END_DEADLINE_MISSED);
-	grant->end_committed = grant->ended = true;
-	grant_leave_books(grant);
-	session_remove_grant(grant);
-	if (!known || grant->core->stopping) {
-		grant_answer(grant, UNTIL_GONE, err);
-		return;
-	}
-	struct store_grant_query query = {.request_id = record->request_id, .limit = 1};
-	copy_text(query.filter, sizeof query.filter, record->filter);
+	struct store_grant_query query = {.request_id = grant->record.request_id, .limit = 1};
+	copy_text(query.filter, sizeof query.filter, grant->record.filter);
 	grant_hold(grant);
 	store_read_grants(grant->core->store, &query, on_known_request, grant);
 }
 
+void request_withdraw(struct grant *grant)
+{
+	if (!grant->ended)
+		grant_end_in_memory(grant, END_DEADLINE_MISSED);
+	grant->end_committed = grant->ended = true;
+	grant->cut_wished = false;
+	grant_leave_books(grant);
+	session_remove_grant(grant);
+}
+
+static void decision_refused(struct grant *grant, const struct error *err)
+{
+	const struct grant_record *record = &grant->record;
+	bool known = err->status == STATUS_ALREADY_EXISTS && !id_is_zero(&record->request_id);
+	request_withdraw(grant);
+	if (known && !grant->core->stopping)
+		request_look_up(grant);
+	else
+		grant_answer(grant, UNTIL_NEVER, err);
+}
+
 /* ---- decided ---- */
 
-static void on_granted(void *arg, uint64_t sequence, const struct error *err)
+static void granted(struct grant *grant)
 {
-	struct grant *grant = arg;
 	struct error none = {0};
-	(void)sequence;
-	grant->timing.commit_us = (uint64_t)(clock_mono_us() - grant->handed_us);
-	if (err->status) {
-		decision_refused(grant, err);
-	} else {
-		grant->committed = true;
-		if (grant->wish) {
-			grant_apply_wish(grant);
-		} else {
-			grant_answer(grant, UNTIL_DECIDED, &none);
-			grant_arm(grant);
-		}
+	grant->committed = true;
+	if (grant->wish) {
+		grant_apply_wish(grant);
+		return;
 	}
-	grant_release(grant);
+	grant_answer(grant, UNTIL_DECIDED, &none);
+	grant_arm(grant);
 }
 
-static void on_denied(void *arg, uint64_t sequence, const struct error *err)
+static void denied(struct grant *grant)
 {
-	struct grant *grant = arg;
 	struct error denial = {0};
-	(void)sequence;
-	if (err->status) {
+	grant->committed = grant->end_committed = true;
+	(void)grant_verdict(&grant->record, &denial);
+	grant_answer(grant, UNTIL_NEVER, &denial);
+}
+
+void request_decided(struct grant *grant, const struct error *err)
+{
+	grant->timing.commit_us = (uint64_t)(clock_mono_us() - grant->handed_us);
+	if (err->status)
 		decision_refused(grant, err);
-	} else {
-		grant->committed = grant->end_committed = true;
-		(void)grant_verdict(&grant->record, &denial);
-		grant_answer(grant, UNTIL_GONE, &denial);
-	}
+	else if (grant->record.state == GRANT_DENIED)
+		denied(grant);
+	else
+		granted(grant);
 	grant_release(grant);
 }
 
-/* ---- asked ---- */
-
-/* What was found out about a request, before it becomes a grant. */
-struct examined {
-	struct grant_record record;
-	struct session *session;
-	struct gateway *gateway;
-	const struct protocol_record *protocol;
-};
+/* ---- examined ---- */
 
 static enum status examine_session(struct core *core, const struct grant_ask *ask,
 	struct examined *examined, struct error *err)
@@ -152,21 +162,11 @@ static enum status examine_session(struct core *core, const struct grant_ask *as
 	return STATUS_OK;
 }
 
-static enum status check_scope(
-	const struct grant_ask *ask, const struct grant_record *record, struct error *err)
+enum status request_examine(struct core *core, const struct grant_ask *ask,
+	struct examined *ret_examined, struct error *err)
 {
-	const struct principal *asker = ask->asker;
-	if (!asker || principal_covers(asker, record->gateway))
-		return STATUS_OK;
-	return error_reason(err, STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE,
-		"filter %s may not ask for doors of gateway %s: its scope is %.150s",
-		asker->record.name, record->gateway, asker->record.gateways);
-}
-
-/* Completes the record from session, defaults and definitions, or says what is wrong with it. */
-static enum status examine(struct core *core, const struct grant_ask *ask,
-	struct examined *examined, struct error *err)
-{
+	struct examined *examined = ret_examined;
+	*examined = (struct examined){.record = ask->record};
 	struct grant_record *record = &examined->record;
 	const struct server_config *config = core->config;
 	enum status status = STATUS_OK;
@@ -175,7 +175,7 @@ static enum status examine(struct core *core, const struct grant_ask *ask,
 	else if (record->gateway[0] == '\0')
 		status = error_field(err, "gateway", "gateway: name one, or a session");
 	if (!status)
-		status = check_scope(ask, record, err);
+		status = scope_check_gateway(ask->asker, record->gateway, err);
 	if (status)
 		return status;
 	examined->gateway = gateway_find(core, record->gateway);
@@ -187,44 +187,66 @@ static enum status examine(struct core *core, const struct grant_ask *ask,
 		return error_field(err, "protocol",
 			"protocol: \"%.60s\" is not registered: see `postern protocol list`",
 			ask->protocol);
+	if (!ask->is_admin && !protocol_is_open_to(examined->protocol, record->filter))
+		return protocol_not_shared(examined->protocol, err);
 	copy_text(record->protocol, sizeof record->protocol, examined->protocol->name);
 	struct grant_limits limits = {.default_lifetime_ms = config->default_lifetime_ms,
-		.max_lifetime_ms = config->max_lifetime_ms,
+		.max_lifetime_ms = scope_max_lifetime(ask->asker, config->max_lifetime_ms),
 		.unused_timeout_ms = config->unused_timeout_ms};
-	return grant_complete(record, &limits, err);
+	status = grant_complete(record, &limits, err);
+	if (!status)
+		status = bounds_check(examined->protocol,
+			examined->session ? &examined->session->record.primary : NULL, record, err);
+	return status ? status : scope_check_grant(ask->asker, record, err);
 }
 
-static enum status check_quota(
-	const struct core *core, const struct grant_ask *ask, struct error *err)
+enum status request_check_quota(
+	const struct core *core, const struct grant_ask *ask, size_t count, struct error *err)
 {
 	const struct principal *asker = ask->asker;
 	if (!asker)
 		return STATUS_OK;
 	uint64_t most = asker->record.max_grants ? asker->record.max_grants
 						 : core->config->max_live_grants_per_filter;
-	if (asker->live_grants < most)
-		return STATUS_OK;
+	if (asker->live_grants < most && count <= most - asker->live_grants)
+		return scope_take(ask->asker, count, ask->began_us, err);
 	return error_reason(err, STATUS_RESOURCE_EXHAUSTED, REASON_QUOTA,
-		"filter %s has %llu live grants, its limit: cancel some or wait for their end",
-		asker->record.name, (unsigned long long)most);
+		"filter %s has %llu live grants of %llu, its max_grants, and asks for %zu more: "
+		"cancel some or wait for their end",
+		asker->record.name, (unsigned long long)asker->live_grants,
+		(unsigned long long)most, count);
 }
 
-static int64_t deadline_of(const struct core *core, const struct grant_ask *ask)
+enum status request_judge(struct core *core, struct examined *examined, struct error *err)
 {
-	if (ask->until == UNTIL_DECIDED)
+	examined->verdict = policy_decide(&core->policy, examined->protocol, &examined->rule);
+	if (examined->verdict != POLICY_ALLOWED || gateway_is_up(examined->gateway))
+		return STATUS_OK;
+	return error_reason(err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN,
+		"gateway %s is not connected: its agent must reach the server",
+		examined->record.gateway);
+}
+
+int64_t grant_deadline(const struct core *core, enum waiter_until until, int64_t deadline_us)
+{
+	if (until == UNTIL_DECIDED)
 		return CLOCK_NEVER;
-	return ask->deadline_us != CLOCK_NEVER
-		? ask->deadline_us
+	return deadline_us != CLOCK_NEVER
+		? deadline_us
 		: clock_mono_us() + (int64_t)core->config->request_deadline_ms * 1000;
 }
 
-/* A repeated request: its caller waits with the others, or gets what the first one got. */
-static enum status join_request(struct grant *grant, const struct grant_ask *ask,
-	const struct grant_record *record, struct waiter *waiter, struct error *err)
+/* ---- asked before ---- */
+
+bool request_is_same(
+	const struct grant *grant, const struct grant_ask *ask, const struct grant_record *record)
+{
+	return grant_same_request(&grant->record, record, ask->record.lifetime_ms != 0);
+}
+
+void request_join(struct grant *grant, const struct grant_ask *ask, struct waiter *waiter)
 {
 	struct error verdict = {0};
-	if (!grant_same_request(&grant->record, record, ask->record.lifetime_ms != 0))
-		return used_for_another(&grant->record.id, err);
 	bool installed = grant->record.state == GRANT_ACTIVE;
 	bool settled = grant->ended
 		? grant->end_committed
@@ -232,9 +254,9 @@ static enum status join_request(struct grant *grant, const struct grant_ask *ask
 	if (settled) {
 		(void)grant_verdict(&grant->record, &verdict);
 		waiter->done(waiter->arg, grant, &verdict);
-		return STATUS_OK;
+		return;
 	}
-	int64_t deadline = deadline_of(grant->core, ask);
+	int64_t deadline = grant_deadline(grant->core, ask->until, ask->deadline_us);
 	if (grant->deadline_us != CLOCK_NEVER && deadline > grant->deadline_us) {
 		grant->deadline_us = deadline; /* never, if this one only wants the decision */
 		if (!grant->ended && grant->committed && !grant->wish)
@@ -242,52 +264,111 @@ static enum status join_request(struct grant *grant, const struct grant_ask *ask
 	}
 	waiter->until = ask->until;
 	waiter_add(grant, waiter);
-	return STATUS_OK;
 }
 
-static bool copy_context(struct grant_record *record, const uint8_t *context)
-{
-	if (record->context_size == 0) {
-		record->context = NULL;
-		return true;
-	}
-	record->context = malloc(record->context_size);
-	if (record->context)
-		memcpy(record->context, context, record->context_size);
-	return record->context != NULL;
-}
+/* ---- made ---- */
 
-/* A grant, in the books but not on disk. NULL: memory. */
-static struct grant *make_grant(struct core *core, const struct grant_ask *ask,
-	struct examined *examined, enum policy_verdict verdict, const struct rule_record *rule)
+/* Which port the grant gets, if it is to have one of its own. */
+static enum status take_external(struct examined *examined, struct error *err)
 {
 	struct grant_record *record = &examined->record;
+	struct externals *externals = &examined->gateway->externals;
+	struct endpoint *external = &record->external;
+	if (external->addr.family == ADDR_NONE || (external->port == 0 && !record->inbound))
+		return STATUS_OK;
+	if (external->port == 0) {
+		record->external_chosen = true;
+		external->port = external_choose(
+			externals, &external->addr, record->transport, clock_mono_us());
+		if (external->port)
+			return STATUS_OK;
+		if (externals->first == 0)
+			return error_reason(err, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN,
+				"external_port: the agent of gateway %s offers no range to choose "
+				"from: name a port",
+				record->gateway);
+		return error_reason(err, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN,
+			"external_port: gateway %s has none of its ports %u to %u left: wait for "
+			"the end of other grants, or name a port",
+			record->gateway, externals->first, externals->last);
+	}
+	const struct external_place *place =
+		external_holder(externals, external, record->transport);
+	if (!place)
+		return STATUS_OK;
+	const struct grant *holder =
+		(const struct grant *)((const char *)place - offsetof(struct grant, external));
+	error_reason(err, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN,
+		"external_port: another live grant has port %u of this address: ask for another "
+		"one, or for 0",
+		external->port);
+	if (strcmp(holder->record.filter, record->filter) == 0)
+		id_format(&holder->record.id, err->grant);
+	return err->status;
+}
+
+static void fill_state(const struct core *core, const struct grant_ask *ask,
+	const struct examined *examined, struct grant_record *record)
+{
+	uint64_t most = core->config->reservation_timeout_ms;
+	uint64_t held =
+		ask->reservation_ms && ask->reservation_ms < most ? ask->reservation_ms : most;
 	record->id = id_new();
 	record->created_us = clock_real_us();
-	record->expires_us = record->created_us + (int64_t)record->lifetime_ms * 1000;
-	record->state = GRANT_PENDING;
-	copy_text(record->rule, sizeof record->rule, rule ? rule->name : "");
-	if (verdict != POLICY_ALLOWED) {
-		record->state = GRANT_DENIED;
-		record->reason = verdict == POLICY_DENIED_BY_PROTOCOL_RULES
-			? END_DENIED_PROTOCOL_RULES
-			: END_DENIED_SITE_AND_CONTENT_RULES;
-		record->ended_us = record->created_us;
-	}
-	if (!copy_context(record, ask->record.context))
+	record->expires_us =
+		record->created_us + (int64_t)(ask->reserve ? held : record->lifetime_ms) * 1000;
+	record->state = ask->reserve ? GRANT_RESERVED : GRANT_PENDING;
+	copy_text(record->rule, sizeof record->rule, examined->rule ? examined->rule->name : "");
+	if (examined->verdict == POLICY_ALLOWED)
+		return;
+	record->state = GRANT_DENIED;
+	record->reason = examined->verdict == POLICY_DENIED_BY_PROTOCOL_RULES
+		? END_DENIED_PROTOCOL_RULES
+		: END_DENIED_SITE_AND_CONTENT_RULES;
+	record->ended_us = record->created_us;
+}
+
+/* In the books. NULL: out of memory. */
+static struct grant *make(struct core *core, const struct grant_ask *ask, struct examined *examined)
+{
+	struct grant_record owned;
+	fill_state(core, ask, examined, &examined->record);
+	if (!grant_record_copy(&owned, &examined->record))
 		return NULL;
-	struct grant *grant = grant_new(core, record, examined->gateway, ask->asker);
+	struct grant *grant = grant_new(core, &owned, examined->gateway, ask->asker);
 	if (!grant) {
-		free(record->context);
+		grant_record_fini(&owned);
 		return NULL;
 	}
 	grant->lifetime_given = ask->record.lifetime_ms != 0;
-	grant->ended = verdict != POLICY_ALLOWED;
-	grant->deadline_us = deadline_of(core, ask);
+	grant->ended = examined->verdict != POLICY_ALLOWED;
+	grant->deadline_us = grant_deadline(core, ask->until, ask->deadline_us);
 	return grant;
 }
 
-static void unmake_grant(struct grant *grant)
+enum status request_make(struct core *core, const struct grant_ask *ask, struct examined *examined,
+	struct grant **ret_grant, struct error *err)
+{
+	bool allowed = examined->verdict == POLICY_ALLOWED;
+	enum status status = allowed ? take_external(examined, err) : STATUS_OK;
+	if (status)
+		return status;
+	struct grant *grant = make(core, ask, examined);
+	if (!grant)
+		return core_no_decision(err);
+	if (allowed && !grant_become_live(grant, examined->session)) {
+		request_unmake(grant);
+		return core_no_decision(err);
+	}
+	if (allowed)
+		grant_watch_clock(grant);
+	if (examined->session)
+		session_touch(examined->session);
+	*ret_grant = grant;
+	return STATUS_OK;
+}
+
+void request_unmake(struct grant *grant)
 {
 	grant_hold(grant);
 	if (!grant->ended)
@@ -297,7 +378,18 @@ static void unmake_grant(struct grant *grant)
 	grant_release(grant);
 }
 
-static void submit_request(struct grant *grant, const struct grant_ask *ask, struct store_txn *txn)
+struct grant *request_make_ghost(
+	struct core *core, const struct grant_ask *ask, struct examined *examined)
+{
+	struct grant *grant = make(core, ask, examined);
+	if (!grant)
+		return NULL;
+	grant_leave_books(grant);
+	grant->ended = grant->end_committed = true;
+	return grant;
+}
+
+void request_add(struct grant *grant, const struct grant_ask *ask, struct store_txn *txn)
 {
 	struct entry entry;
 	fill_decision(grant, &entry);
@@ -306,104 +398,43 @@ static void submit_request(struct grant *grant, const struct grant_ask *ask, str
 	grant_hold(grant);
 	grant->handed_us = clock_mono_us();
 	grant->timing.decide_us = (uint64_t)(grant->handed_us - ask->began_us);
-	core_submit_first(grant->core, txn, grant->ended ? on_denied : on_granted, grant);
+}
+
+static void on_decided(void *arg, uint64_t sequence, const struct error *err)
+{
+	(void)sequence;
+	request_decided(arg, err);
 }
 
 enum status core_request(
 	struct core *core, const struct grant_ask *ask, struct waiter *waiter, struct error *err)
 {
-	struct examined examined = {.record = ask->record};
-	const struct rule_record *rule;
-	enum status status = examine(core, ask, &examined, err);
+	struct examined examined;
+	enum status status = request_examine(core, ask, &examined, err);
 	if (status)
 		return status;
 	struct grant *grant =
 		grant_find_request(core, examined.record.filter, &examined.record.request_id);
-	if (grant)
-		return join_request(grant, ask, &examined.record, waiter, err);
-	status = check_quota(core, ask, err);
+	if (grant && !request_is_same(grant, ask, &examined.record))
+		return request_used_for_another(&grant->record.id, err);
+	if (grant) {
+		request_join(grant, ask, waiter);
+		return STATUS_OK;
+	}
+	status = request_check_quota(core, ask, 1, err);
+	if (!status)
+		status = request_judge(core, &examined, err);
 	if (status)
 		return status;
-	enum policy_verdict verdict = policy_decide(&core->policy, examined.protocol, &rule);
-	bool allowed = verdict == POLICY_ALLOWED;
-	if (allowed && !gateway_is_up(examined.gateway))
-		return error_reason(err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN,
-			"gateway %s is not connected: its agent must reach the server",
-			examined.record.gateway);
-	grant = make_grant(core, ask, &examined, verdict, rule);
-	if (!grant)
-		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
 	struct store_txn *txn = core_decision(core);
-	if (!txn || (allowed && !grant_become_live(grant, examined.session))) {
+	status = txn ? request_make(core, ask, &examined, &grant, err) : core_no_decision(err);
+	if (status) {
 		store_txn_free(txn);
-		unmake_grant(grant);
-		return core_no_decision(err);
+		return status;
 	}
 	waiter->until = ask->until;
 	waiter_add(grant, waiter);
-	if (allowed)
-		grant_watch_clock(grant);
-	if (examined.session)
-		session_touch(examined.session);
-	submit_request(grant, ask, txn);
-	return STATUS_OK;
-}
-
-/* ---- cancelled ---- */
-
-static void on_cancelled(void *arg, uint64_t sequence, const struct error *err)
-{
-	struct grant *grant = arg;
-	struct store_txn *txn;
-	(void)sequence;
-	grant->cancelling = false;
-	if (!err->status) {
-		grant->wish = 0;
-		grant_end_in_memory(grant, (enum end_reason)grant->cancel_reason);
-		grant_end_is_on_disk(grant);
-	} else {
-		/* Rows that were written meanwhile spoke of a cancelled grant. */
-		txn = core_fact(grant->core);
-		if (txn) {
-			grant_put_row(grant, txn);
-			core_submit(grant->core, txn, NULL, NULL);
-		}
-		grant_fail_cancellers(grant, err);
-		grant_apply_wish(grant);
-	}
-	grant_release(grant);
-}
-
-enum status core_cancel(struct core *core, struct grant *grant, enum end_reason reason,
-	const char *actor, struct waiter *waiter, struct error *err)
-{
-	struct store_txn *txn;
-	waiter->until = UNTIL_GONE;
-	if (grant->ended || grant->wish) {
-		error_reason(err, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED,
-			"the grant has already ended: %s",
-			end_reason_name((enum end_reason)(
-				grant->ended ? grant->record.reason : grant->wish)));
-		id_format(&grant->record.id, err->grant);
-		return err->status;
-	}
-	if (grant->cancelling) {
-		waiter_add(grant, waiter);
-		return STATUS_OK;
-	}
-	if (!grant->committed) {
-		waiter_add(grant, waiter);
-		grant_end(grant, reason, actor, "");
-		return STATUS_OK;
-	}
-	txn = core_decision(core);
-	if (!txn)
-		return core_no_decision(err);
-	grant->cancelling = true;
-	grant->cancel_reason = (uint8_t)reason;
-	grant_add_ended(grant, reason, actor, "", txn);
-	waiter_add(grant, waiter);
-	grant_hold(grant);
-	core_submit(core, txn, on_cancelled, grant);
+	request_add(grant, ask, txn);
+	core_submit_first(core, txn, on_decided, grant);
 	return STATUS_OK;
 }

@@ -89,6 +89,7 @@ static void find_grant(const struct flows *flows, struct open_flow *open)
 	if (open->grant || !grant || grant->gateway != flows->gateway)
 		return;
 	open->grant = grant;
+	grant->open_flows++;
 	grant_hold(grant);
 }
 
@@ -189,18 +190,29 @@ static struct flow without_figures(const struct flow *flow)
 	return (struct flow){.id = flow->id,
 		.client = flow->client,
 		.remote = flow->remote,
+		.external = flow->external,
 		.transport = flow->transport};
 }
 
-void flow_opened(struct flows *flows, const struct id *id, const struct flow *flow, int64_t at_us,
-	bool inventory, struct facts *facts)
+/* As its grant says; who opened it is the client when there is none. */
+static struct flow turned(
+	const struct flows *flows, const struct id *id, const struct told_flow *told)
+{
+	const struct grant *grant = grant_find(flows->gateway->core, id);
+	bool inbound = grant && grant->gateway == flows->gateway && grant->record.inbound;
+	return flow_turn(told, inbound);
+}
+
+void flow_opened(struct flows *flows, const struct id *id, const struct told_flow *told,
+	int64_t at_us, bool inventory, struct facts *facts)
 {
 	struct gateway *gateway = flows->gateway;
+	struct flow flow = turned(flows, id, told);
 	struct flow_record record = {
-		.grant = *id, .flow = without_figures(flow), .opened_us = at_us};
+		.grant = *id, .flow = without_figures(&flow), .opened_us = at_us};
 	struct entry entry;
 	forget_old(flows);
-	struct known_flow *known = find(flows, id, flow->id);
+	struct known_flow *known = find(flows, id, flow.id);
 	if (known && (known->open || inventory)) {
 		known->inventory = flows->inventory;
 		return;
@@ -241,25 +253,39 @@ static void close_flow(struct flows *flows, struct known_flow *known, const stru
 	if (open->grant) {
 		if (open->grant->session && !open->grant->ended)
 			session_touch(open->grant->session);
+		open->grant->open_flows--;
 		grant_release(open->grant);
 	}
 	free(open);
 }
 
-void flow_closed(struct flows *flows, const struct id *grant, const struct flow *flow,
+/* Where it ran is known from its opening; how much, from its end. */
+static struct flow with_figures(const struct flow *opened, const struct flow *closed)
+{
+	struct flow flow = *closed;
+	flow.client = opened->client;
+	flow.remote = opened->remote;
+	flow.external = opened->external;
+	return flow;
+}
+
+void flow_closed(struct flows *flows, const struct id *grant, const struct told_flow *told,
 	int64_t at_us, struct facts *facts)
 {
-	struct known_flow *known = find(flows, grant, flow->id);
+	struct flow flow = turned(flows, grant, told);
+	struct known_flow *known = find(flows, grant, flow.id);
 	if (known && !known->open)
 		return;
 	if (!known) {
 		/* Its opening was never reported: both belong into the journal. */
-		int64_t opened_us = at_us - (int64_t)(flow->duration_us % INT64_MAX);
-		flow_opened(flows, grant, flow, opened_us, false, facts);
-		known = find(flows, grant, flow->id);
+		int64_t opened_us = at_us - (int64_t)(flow.duration_us % INT64_MAX);
+		flow_opened(flows, grant, told, opened_us, false, facts);
+		known = find(flows, grant, flow.id);
 	}
-	if (known && known->open)
-		close_flow(flows, known, flow, at_us, "", facts);
+	if (!known || !known->open)
+		return;
+	flow = with_figures(&known->open->record.flow, &flow);
+	close_flow(flows, known, &flow, at_us, "", facts);
 }
 
 /* ---- ended unseen ---- */

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "common/table.h"
+#include "server/grants/tuple.h"
 #include "server/store/record.h"
 
 struct facts;
@@ -31,9 +32,9 @@ bool flow_load(struct flows *flows, const struct flow_record *record); /* false:
 /* A report of this flow will need its grant. */
 bool flow_needs_grant(const struct flows *flows, const struct id *grant, uint64_t flow);
 /* Each adds what is new to the facts and to memory; repeats add nothing. */
-void flow_opened(struct flows *flows, const struct id *grant, const struct flow *flow,
+void flow_opened(struct flows *flows, const struct id *grant, const struct told_flow *told,
 	int64_t at_us, bool inventory, struct facts *facts);
-void flow_closed(struct flows *flows, const struct id *grant, const struct flow *flow,
+void flow_closed(struct flows *flows, const struct id *grant, const struct told_flow *told,
 	int64_t at_us, struct facts *facts);
 
 void flows_inventory_begin(struct flows *flows);

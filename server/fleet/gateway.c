@@ -9,10 +9,21 @@
 
 #include "common/clock.h"
 #include "server/core/grant.h"
+#include "server/core/session.h"
 
 static struct grant *grant_of(struct sync_door *door)
 {
 	return (struct grant *)((char *)door - offsetof(struct grant, door));
+}
+
+static struct session *session_of(struct watch *watch)
+{
+	return (struct session *)((char *)watch - offsetof(struct session, watch));
+}
+
+static struct grant *grant_of_cut(struct sync_door *cut)
+{
+	return (struct grant *)((char *)cut - offsetof(struct grant, cut));
 }
 
 static bool match(const struct table_node *node, const void *key, size_t size)
@@ -34,6 +45,7 @@ void gateways_fini(struct core *core)
 		while (gateway->pump.queued)
 			loop_step(core->loop, 0);
 		lines_fini(&gateway->lines);
+		externals_fini(&gateway->externals);
 		free(gateway);
 	}
 	table_fini(&core->gateways);
@@ -56,8 +68,10 @@ struct gateway *gateway_load(struct core *core, const struct gateway_record *rec
 		free(gateway);
 		return NULL;
 	}
+	gateway->down_since_us = clock_mono_us();
 	sync_init(&gateway->sync, (uint64_t)clock_real_us());
 	lines_init(&gateway->lines);
+	externals_init(&gateway->externals);
 	flows_init(&gateway->flows, gateway);
 	inbox_init(&gateway->inbox);
 	*core->gateway_end = gateway;
@@ -95,15 +109,20 @@ void gateway_attach(struct gateway *gateway, struct agent_link *link)
 static void forget_leaving(struct gateway *gateway)
 {
 	struct sync_door *door;
+	struct watch *watch;
 	sync_close(&gateway->sync);
 	while ((door = sync_pop_gone(&gateway->sync, 0)))
 		grant_door_gone(grant_of(door));
+	while ((watch = watches_pop_gone(&gateway->sync.watches, 0)))
+		session_unwatched(session_of(watch));
 }
 
 void gateway_lost(struct gateway *gateway, const char *why)
 {
 	struct entry entry;
 	bool was_up = gateway->joined;
+	if (gateway->link)
+		gateway->down_since_us = clock_mono_us();
 	gateway->link = NULL;
 	gateway->joined = false;
 	gateway->connection = 0;
@@ -159,12 +178,45 @@ bool gateway_disarm(struct gateway *gateway, struct sync_door *door)
 	return out;
 }
 
+void gateway_watch(struct gateway *gateway, struct watch *watch)
+{
+	watches_add(&gateway->sync.watches, watch);
+	post_pump(gateway);
+}
+
+bool gateway_unwatch(struct gateway *gateway, struct watch *watch)
+{
+	bool out = watches_remove(&gateway->sync.watches, watch);
+	if (!out)
+		post_pump(gateway);
+	return out;
+}
+
+void gateway_retell(struct gateway *gateway, struct sync_door *door)
+{
+	sync_retell(&gateway->sync, door);
+	post_pump(gateway);
+}
+
+void gateway_cut(struct gateway *gateway, struct sync_door *cut)
+{
+	sync_add_cut(&gateway->sync, cut);
+	post_pump(gateway);
+}
+
 void gateway_applied(
 	struct gateway *gateway, uint64_t sequence, uint64_t kernel_us, struct facts *facts)
 {
 	struct sync_door *door;
+	struct watch *watch;
 	while ((door = sync_pop_held(&gateway->sync, sequence)))
 		grant_installed(grant_of(door), kernel_us, facts);
+	while ((door = sync_pop_cut(&gateway->sync, sequence)))
+		grant_cut_done(grant_of_cut(door), facts);
 	while ((door = sync_pop_gone(&gateway->sync, sequence)))
 		grant_door_gone(grant_of(door));
+	while ((watch = watches_pop_held(&gateway->sync.watches, sequence)))
+		session_watched(session_of(watch));
+	while ((watch = watches_pop_gone(&gateway->sync.watches, sequence)))
+		session_unwatched(session_of(watch));
 }

@@ -6,6 +6,7 @@
 #include "server/fleet/flow.h"
 #include "server/fleet/inbox.h"
 #include "server/fleet/sync.h"
+#include "server/grants/external.h"
 #include "server/grants/line.h"
 #include "server/store/record.h"
 
@@ -27,11 +28,13 @@ struct gateway {
 	struct gateway_record record; /* as on disk, or a fact on its way there */
 	uint64_t connection; /* of the agent that joined last, 0 = none */
 	bool joined; /* and its join is on disk */
-	char mode[16], agent[64], kernel[64], addresses[1024], problems[1024];
+	char mode[16], agent[64], kernel[64], renewal[16], addresses[1024], problems[1024];
 	int64_t lost_us;
+	int64_t down_since_us; /* monotonic, while there is no link */
 	struct agent_link *link; /* Sync stream, NULL = none */
 	struct sync sync;
 	struct lines lines;
+	struct externals externals;
 	struct loop_task pump;
 	struct grant *live; /* newest first */
 	uint64_t live_grants;
@@ -56,6 +59,13 @@ void gateway_lost(struct gateway *gateway, const char *why);
 void gateway_arm(struct gateway *gateway, struct sync_door *door);
 /* True: the door is out. False: grant_door_gone() follows. */
 bool gateway_disarm(struct gateway *gateway, struct sync_door *door);
+/* The agent is told of it again: its time has changed. */
+void gateway_retell(struct gateway *gateway, struct sync_door *door);
+/* The flows of this grant are to be cut; grant_cut_done() follows, when the agent is there. */
+void gateway_cut(struct gateway *gateway, struct sync_door *cut);
+/* The same for a session's primary connection: session_watched(), session_unwatched() follow. */
+void gateway_watch(struct gateway *gateway, struct watch *watch);
+bool gateway_unwatch(struct gateway *gateway, struct watch *watch);
 /* Sends what waits, as far as the link takes it. */
 void gateway_pump(struct gateway *gateway);
 /* Items up to `sequence` are in the kernel. */

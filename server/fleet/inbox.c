@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "server/core/grant.h"
+#include "server/core/session.h"
 #include "server/fleet/gateway.h"
 
 void inbox_init(struct inbox *inbox)
@@ -112,8 +113,12 @@ static void applied(struct gateway *gateway, const struct report *report, struct
 	for (size_t i = 0; i < report->failure_count; i++) {
 		const struct report_failure *failure = &report->failures[i];
 		struct grant *grant = grant_find(gateway->core, &failure->grant);
-		if (grant && grant->gateway == gateway)
+		if (!grant || grant->gateway != gateway)
+			continue;
+		if (!failure->external_taken)
 			grant_refused(grant, failure->cause);
+		else if (sync_drop(&gateway->sync, &grant->door, report->sync_sequence))
+			grant_external_taken(grant, failure->cause);
 	}
 	gateway_applied(gateway, report->sync_sequence, report->kernel_us, facts);
 }
@@ -129,11 +134,11 @@ static void take(struct gateway *gateway, const struct report *report, struct fa
 		return;
 	case REPORT_FLOW_OPENED:
 	case REPORT_INVENTORY_FLOW:
-		flow_opened(flows, &report->grant, &report->flow, report->at_us,
+		flow_opened(flows, &report->grant, &report->told, report->at_us,
 			report->kind == REPORT_INVENTORY_FLOW, facts);
 		return;
 	case REPORT_FLOW_CLOSED:
-		flow_closed(flows, &report->grant, &report->flow, report->at_us, facts);
+		flow_closed(flows, &report->grant, &report->told, report->at_us, facts);
 		return;
 	case REPORT_USES_MISSED:
 		uses_missed(gateway, report, facts);
@@ -149,6 +154,9 @@ static void take(struct gateway *gateway, const struct report *report, struct fa
 		return;
 	case REPORT_EVENTS_OVERRUN:
 		gateway_entry(gateway, report, ENTRY_EVENTS_OVERRUN, facts);
+		return;
+	case REPORT_PRIMARY_ENDED:
+		session_primary_ended(gateway, &report->session);
 		return;
 	}
 }
@@ -231,7 +239,7 @@ static bool needs_lookup(const struct gateway *gateway, const struct report *rep
 	case REPORT_FLOW_OPENED:
 	case REPORT_FLOW_CLOSED:
 	case REPORT_INVENTORY_FLOW:
-		return flow_needs_grant(&gateway->flows, &report->grant, report->flow.id);
+		return flow_needs_grant(&gateway->flows, &report->grant, report->told.flow.id);
 	case REPORT_USES_MISSED:
 		return true;
 	case REPORT_NONSENSE:
@@ -240,6 +248,7 @@ static bool needs_lookup(const struct gateway *gateway, const struct report *rep
 	case REPORT_INVENTORY_END:
 	case REPORT_TABLE_REBUILT:
 	case REPORT_EVENTS_OVERRUN:
+	case REPORT_PRIMARY_ENDED:
 		break;
 	}
 	return false;

@@ -8,7 +8,7 @@
 
 #include "common/error.h"
 #include "common/id.h"
-#include "server/journal/entry.h"
+#include "server/grants/tuple.h"
 
 struct gateway;
 struct grant;
@@ -24,11 +24,13 @@ enum report_kind { /* ReportKind of agents.proto: never renumber */
 	REPORT_INVENTORY_END = 7,
 	REPORT_TABLE_REBUILT = 8,
 	REPORT_EVENTS_OVERRUN = 9,
+	REPORT_PRIMARY_ENDED = 10,
 };
 
 struct report_failure {
 	struct id grant;
 	char cause[128];
+	bool external_taken;
 };
 
 struct report {
@@ -36,7 +38,8 @@ struct report {
 	enum report_kind kind;
 	int64_t at_us;
 	struct id grant;
-	struct flow flow;
+	struct id session; /* of REPORT_PRIMARY_ENDED */
+	struct told_flow told;
 	uint64_t count, sync_sequence, kernel_us;
 	struct report_failure *failures;
 	size_t failure_count;

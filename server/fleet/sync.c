@@ -17,8 +17,10 @@ static void move(struct sync *sync, struct sync_door *door, enum sync_place to)
 	if (door->place != SYNC_OUT)
 		unlink_door(sync, door);
 	door->place = to;
-	if (to == SYNC_OUT)
+	if (to == SYNC_OUT) {
+		door->known = door->with_next = false;
 		return;
+	}
 	door->previous = list->last;
 	*(list->last ? &list->last->next : &list->first) = door;
 	list->last = door;
@@ -42,21 +44,43 @@ bool sync_remove(struct sync *sync, struct sync_door *door)
 	case SYNC_OUT:
 		return true;
 	case SYNC_SNAPSHOT:
-	case SYNC_UNTOLD:
 		break;
+	case SYNC_UNTOLD:
 	case SYNC_TOLD:
 	case SYNC_HELD:
-		if (!sync->open)
+		if (!sync->open || !door->known)
 			break;
 		move(sync, door, SYNC_LEAVING);
 		return false;
 	case SYNC_LEAVING:
 	case SYNC_LEFT:
+	case SYNC_CUT:
+	case SYNC_CUT_TOLD:
 	case SYNC_PLACES:
 		return false;
 	}
 	move(sync, door, SYNC_OUT);
 	return true;
+}
+
+void sync_retell(struct sync *sync, struct sync_door *door)
+{
+	if (door->place == SYNC_TOLD || door->place == SYNC_HELD)
+		move(sync, door, SYNC_UNTOLD);
+}
+
+bool sync_drop(struct sync *sync, struct sync_door *door, uint64_t sequence)
+{
+	if (door->place != SYNC_TOLD || door->sequence > sequence)
+		return false;
+	move(sync, door, SYNC_OUT);
+	return true;
+}
+
+void sync_add_cut(struct sync *sync, struct sync_door *cut)
+{
+	if (cut->place == SYNC_OUT)
+		move(sync, cut, SYNC_CUT);
 }
 
 static void move_all(struct sync *sync, enum sync_place from, enum sync_place to)
@@ -71,12 +95,17 @@ void sync_open(struct sync *sync)
 	move_all(sync, SYNC_HELD, SYNC_SNAPSHOT);
 	move_all(sync, SYNC_TOLD, SYNC_SNAPSHOT);
 	move_all(sync, SYNC_UNTOLD, SYNC_SNAPSHOT);
+	watches_open(&sync->watches);
+	move_all(sync, SYNC_CUT_TOLD, SYNC_CUT);
+	for (struct sync_door *door = sync->lists[SYNC_SNAPSHOT].first; door; door = door->next)
+		door->known = door->with_next = false;
 	sync->open = true;
 	sync->in_snapshot = true;
 }
 
 void sync_close(struct sync *sync)
 {
+	watches_close(&sync->watches);
 	sync->open = false;
 	sync->in_snapshot = false;
 }
@@ -85,17 +114,33 @@ bool sync_has_item(const struct sync *sync)
 {
 	return sync->open &&
 		(sync->in_snapshot || sync->lists[SYNC_UNTOLD].first ||
-			sync->lists[SYNC_LEAVING].first);
+			sync->lists[SYNC_LEAVING].first || sync->lists[SYNC_CUT].first ||
+			watches_wait(&sync->watches));
+}
+
+/* How many travel together, this one first; at most `most`. */
+static size_t group_size(const struct sync_door *door, size_t most)
+{
+	size_t size = 1;
+	for (; door->with_next && door->next && size < most; door = door->next)
+		size++;
+	return size;
 }
 
 /* Moves at most `most` doors and notes them; returns how many. */
 static size_t take(struct sync *sync, enum sync_place from, enum sync_place to, int64_t now_us,
 	struct sync_door **ret_doors, size_t most)
 {
-	size_t count = 0;
+	size_t count = 0, together = 0;
 	while (sync->lists[from].first && count < most) {
 		struct sync_door *door = sync->lists[from].first;
+		together = together ? together : group_size(door, most);
+		if (together > most - count && count > 0)
+			break;
+		together--;
 		move(sync, door, to);
+		door->with_next = false;
+		door->known = true;
 		door->sequence = sync->sequence;
 		door->told_us = now_us;
 		ret_doors[count++] = door;
@@ -109,20 +154,25 @@ void sync_next(struct sync *sync, int64_t now_us, struct sync_item *ret_item)
 	item->sequence = ++sync->sequence;
 	item->snapshot = sync->in_snapshot;
 	item->snapshot_end = false;
-	item->removed_count = 0;
-	item->door_count = 0;
+	item->removed_count = item->door_count = item->cut_count = 0;
+	watches_next(&sync->watches, item->sequence, item->snapshot, &item->watches);
 	if (sync->in_snapshot) {
 		item->door_count =
 			take(sync, SYNC_SNAPSHOT, SYNC_TOLD, now_us, item->doors, SYNC_DOORS_MAX);
-		item->snapshot_end = !sync->lists[SYNC_SNAPSHOT].first;
+		item->snapshot_end =
+			!sync->lists[SYNC_SNAPSHOT].first && !watches_in_snapshot(&sync->watches);
 		sync->in_snapshot = !item->snapshot_end;
-		return;
-	}
-	item->removed_count =
-		take(sync, SYNC_LEAVING, SYNC_LEFT, now_us, item->removed, SYNC_REMOVED_MAX);
-	if (!sync->lists[SYNC_LEAVING].first)
+		if (!item->snapshot_end || sync->lists[SYNC_LEAVING].first)
+			return;
+	} else {
+		item->removed_count = take(
+			sync, SYNC_LEAVING, SYNC_LEFT, now_us, item->removed, SYNC_REMOVED_MAX);
+		if (sync->lists[SYNC_LEAVING].first)
+			return;
 		item->door_count =
 			take(sync, SYNC_UNTOLD, SYNC_TOLD, now_us, item->doors, SYNC_DOORS_MAX);
+	}
+	item->cut_count = take(sync, SYNC_CUT, SYNC_CUT_TOLD, now_us, item->cut, SYNC_CUT_MAX);
 }
 
 struct sync_door *sync_pop_held(struct sync *sync, uint64_t sequence)
@@ -143,4 +193,13 @@ struct sync_door *sync_pop_gone(struct sync *sync, uint64_t sequence)
 		return NULL;
 	move(sync, door, SYNC_OUT);
 	return door;
+}
+
+struct sync_door *sync_pop_cut(struct sync *sync, uint64_t sequence)
+{
+	struct sync_door *cut = sync->lists[SYNC_CUT_TOLD].first;
+	if (!sync->open || !cut || cut->sequence > sequence)
+		return NULL;
+	move(sync, cut, SYNC_OUT);
+	return cut;
 }

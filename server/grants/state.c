@@ -1,11 +1,14 @@
 #include "server/grants/state.h"
 
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/journal/entry.h"
 
-#define MAX_CONNECTIONS 30000
+#define MAX_CONNECTIONS 13000
+/* The kernel's limit gives one use back after a week. */
+#define COUNTED_MAX_US (7 * 86400 * 1000000LL)
 #define BIT(state) (1U << (state))
 #define ENDS (BIT(GRANT_USED) | BIT(GRANT_EXPIRED) | BIT(GRANT_CANCELLED) | BIT(GRANT_FAILED))
 
@@ -111,26 +114,99 @@ const char *grant_state_name(enum grant_state state)
 	return "unknown";
 }
 
-static enum status check_addresses(const struct grant_record *grant, struct error *err)
+static enum status check_far(const struct grant_record *grant, const struct addr *addr,
+	const char *field, struct error *err)
+{
+	if (!addr_is_forwardable(addr))
+		return error_field(
+			err, field, "%s: not a unicast address that a gateway forwards", field);
+	if (grant->client.family != addr->family)
+		return error_field(err, field,
+			"%s: it and the client must both be IPv4 or both be IPv6", field);
+	return STATUS_OK;
+}
+
+static enum status check_outbound(const struct grant_record *grant, struct error *err)
+{
+	enum status status = check_far(grant, &grant->remote.addr, "remote", err);
+	if (status)
+		return status;
+	if (grant->remote.port == 0)
+		return error_field(
+			err, "remote_port", "remote_port: a port from 1 to 65535 is needed");
+	if (grant->remote_port_last && grant->remote_port_last < grant->remote.port)
+		return error_field(err, "remote_port_last",
+			"remote_port_last: %u is below remote_port %u", grant->remote_port_last,
+			grant->remote.port);
+	if (grant->remote_count > 0)
+		return error_field(err, "remotes",
+			"remotes: an outbound grant has one remote: ask for a bundle of grants");
+	if (grant->client_port)
+		return error_field(err, "client_port",
+			"client_port: it belongs to inbound grants: the client chooses its own");
+	return STATUS_OK;
+}
+
+static int compare_addrs(const void *a, const void *b)
+{
+	return addr_compare(a, b);
+}
+
+/* Sorts them, so that a retry may name them in another order. */
+static enum status check_remotes(struct grant_record *grant, struct error *err)
+{
+	enum status status = STATUS_OK;
+	if (grant->remote_count > ENTRY_REMOTES_MAX)
+		return error_field(err, "remotes", "remotes: %zu addresses, at most %d",
+			grant->remote_count, ENTRY_REMOTES_MAX);
+	if (grant->remote_count > 0 && grant->remote.addr.family != ADDR_NONE)
+		return error_field(err, "remotes", "remotes: give either remote or remotes");
+	for (size_t i = 0; i < grant->remote_count && !status; i++)
+		status = check_far(grant, &grant->remotes[i], "remotes", err);
+	if (status || grant->remote_count == 0)
+		return status;
+	qsort(grant->remotes, grant->remote_count, sizeof *grant->remotes, compare_addrs);
+	for (size_t i = 1; i < grant->remote_count; i++)
+		if (addr_equal(&grant->remotes[i - 1], &grant->remotes[i]))
+			return error_field(
+				err, "remotes", "remotes: an address stands there twice");
+	if (grant->remote_count == 1) {
+		grant->remote.addr = grant->remotes[0];
+		grant->remote_count = 0;
+	}
+	return STATUS_OK;
+}
+
+static enum status check_inbound(struct grant_record *grant, struct error *err)
+{
+	if (grant->client_port == 0)
+		return error_field(err, "client_port",
+			"client_port: where the client listens, 1 to 65535, is needed");
+	if (grant->remote.port || grant->remote_port_last)
+		return error_field(err, "remote_port",
+			"remote_port: an inbound grant has none: the remote chooses its own");
+	enum status status = check_remotes(grant, err);
+	if (!status && grant->remote.addr.family != ADDR_NONE)
+		status = check_far(grant, &grant->remote.addr, "remote", err);
+	return status;
+}
+
+static enum status check_addresses(struct grant_record *grant, struct error *err)
 {
 	if (!addr_is_forwardable(&grant->client))
 		return error_field(
 			err, "client", "client: not a unicast address that a gateway forwards");
-	if (!addr_is_forwardable(&grant->remote.addr))
-		return error_field(
-			err, "remote", "remote: not a unicast address that a gateway forwards");
-	if (grant->client.family != grant->remote.addr.family)
-		return error_field(err, "remote",
-			"remote: client and remote must both be IPv4 or both be IPv6");
-	if (grant->remote.port == 0)
-		return error_field(
-			err, "remote_port", "remote_port: a port from 1 to 65535 is needed");
 	if (grant->transport != IPPROTO_TCP && grant->transport != IPPROTO_UDP)
 		return error_field(err, "transport", "transport: tcp or udp");
-	if (grant->external.addr.family != ADDR_NONE || grant->external.port != 0)
-		return error_set(err, STATUS_UNIMPLEMENTED,
-			"external: this server cannot choose external addresses yet: leave it out");
-	return STATUS_OK;
+	enum status status =
+		grant->inbound ? check_inbound(grant, err) : check_outbound(grant, err);
+	if (!status && grant->external.addr.family != ADDR_NONE)
+		return check_far(grant, &grant->external.addr, "external", err);
+	if (!status && grant->external.port != 0)
+		return error_field(err, "external",
+			"external: name the gateway's address that external_port %u is of",
+			grant->external.port);
+	return status;
 }
 
 static enum status check_flags(const struct grant_record *grant, struct error *err)
@@ -150,8 +226,8 @@ static enum status check_flags(const struct grant_record *grant, struct error *e
 		return error_set(err, STATUS_UNIMPLEMENTED,
 			"flags: NO_KERNEL_MODE needs the relay, which this release does not have: "
 			"leave it out");
-	/* The kernel's limit expression counts exactly up to here (a week in nanoseconds, times the
-	 * uses, in 64 bits). */
+	/* The kernel's limit expression counts exactly up to here, also through renewals: a week
+	 * and a day in nanoseconds, times the uses, in 63 bits (it computes with a sign). */
 	if (grant->max_connections > MAX_CONNECTIONS)
 		return error_field(err, "max_connections",
 			"max_connections: at most %d, or ALLOW_MULTIPLE for no limit",
@@ -174,17 +250,62 @@ enum status grant_complete(
 	if (grant->context_size > ENTRY_CONTEXT_MAX)
 		return error_field(err, "context", "context: %zu bytes, at most %d",
 			grant->context_size, ENTRY_CONTEXT_MAX);
-	if (grant->flags & GRANT_TIMEOUT) {
-		if (grant->lifetime_ms == 0 || grant->lifetime_ms > limits->unused_timeout_ms)
-			grant->lifetime_ms = limits->unused_timeout_ms;
-	} else if (grant->lifetime_ms == 0) {
-		grant->lifetime_ms = limits->default_lifetime_ms;
-	}
-	if (grant->lifetime_ms > limits->max_lifetime_ms)
-		grant->lifetime_ms = limits->max_lifetime_ms;
+	if (grant->remote_port_last == grant->remote.port)
+		grant->remote_port_last = 0;
+	grant->lifetime_ms =
+		grant_lifetime(grant->flags, grant->lifetime_ms, limits, &grant->clamped);
 	if (grant->max_connections == 0 && !(grant->flags & GRANT_ALLOW_MULTIPLE))
 		grant->max_connections = 1;
 	return STATUS_OK;
+}
+
+uint64_t grant_lifetime(
+	uint32_t flags, uint64_t asked_ms, const struct grant_limits *limits, bool *ret_clamped)
+{
+	uint64_t most = limits->max_lifetime_ms;
+	uint64_t lifetime = asked_ms ? asked_ms : limits->default_lifetime_ms;
+	if ((flags & GRANT_TIMEOUT) && limits->unused_timeout_ms < most)
+		most = limits->unused_timeout_ms;
+	if ((flags & GRANT_TIMEOUT) && !asked_ms)
+		lifetime = most;
+	*ret_clamped = asked_ms > most;
+	return lifetime > most ? most : lifetime;
+}
+
+int64_t grant_renewed_until(const struct grant_record *grant, const struct grant_limits *limits,
+	uint64_t asked_ms, int64_t now_us, bool *ret_clamped)
+{
+	uint64_t lifetime = grant_lifetime(
+		grant->flags, asked_ms ? asked_ms : grant->lifetime_ms, limits, ret_clamped);
+	int64_t until = now_us + (int64_t)lifetime * 1000;
+	int64_t last = grant->created_us + COUNTED_MAX_US;
+	if (grant->max_connections && until > last) {
+		until = last;
+		*ret_clamped = true;
+	}
+	return until > grant->expires_us ? until : grant->expires_us;
+}
+
+static bool same_remotes(const struct grant_record *a, const struct grant_record *b)
+{
+	if (a->remote_count != b->remote_count || a->remote_port_last != b->remote_port_last ||
+		!endpoint_equal(&a->remote, &b->remote))
+		return false;
+	for (size_t i = 0; i < a->remote_count; i++)
+		if (!addr_equal(&a->remotes[i], &b->remotes[i]))
+			return false;
+	return true;
+}
+
+/* What was asked for: a grant may have got a port that it did not name. */
+static uint16_t asked_port(const struct grant_record *grant)
+{
+	return grant->external_chosen ? 0 : grant->external.port;
+}
+
+static bool same_external(const struct grant_record *a, const struct grant_record *b)
+{
+	return addr_equal(&a->external.addr, &b->external.addr) && asked_port(a) == asked_port(b);
 }
 
 bool grant_same_request(
@@ -192,8 +313,9 @@ bool grant_same_request(
 {
 	const struct grant_record *a = known, *b = asked;
 	return strcmp(a->gateway, b->gateway) == 0 && id_equal(&a->session, &b->session) &&
-		addr_equal(&a->client, &b->client) && endpoint_equal(&a->remote, &b->remote) &&
-		endpoint_equal(&a->external, &b->external) && a->transport == b->transport &&
+		a->inbound == b->inbound && addr_equal(&a->client, &b->client) &&
+		a->client_port == b->client_port && same_remotes(a, b) && same_external(a, b) &&
+		a->transport == b->transport && id_equal(&a->bundle, &b->bundle) &&
 		a->flags == b->flags && strcmp(a->protocol, b->protocol) == 0 &&
 		a->notify == b->notify && (!lifetime_given || a->lifetime_ms == b->lifetime_ms) &&
 		a->max_connections == b->max_connections && a->context_size == b->context_size &&

@@ -1,7 +1,7 @@
 /* The states of a grant, what may follow what, and what is wrong with a request: pure.
  *
  *   request ──▶ DENIED
- *      │
+ *      ├──────▶ RESERVED ──▶ PENDING (committed), EXPIRED, CANCELLED
  *      ▼
  *   PENDING ──▶ ACTIVE ──▶ USED        all its connections were made
  *      │          ├──────▶ EXPIRED     its time is over
@@ -64,10 +64,17 @@ const char *grant_state_name(enum grant_state state); /* "active" */
 struct grant_limits {
 	uint64_t default_lifetime_ms, max_lifetime_ms, unused_timeout_ms;
 };
-/* Checks what was asked (addresses, port, transport, flags) and completes lifetime and
- * max_connections. Errors name the field. */
+/* Checks what was asked (addresses, ports, transport, flags) and completes lifetime and
+ * max_connections; sorts `remotes` in place. Errors name the field. */
 enum status grant_complete(
 	struct grant_record *grant, const struct grant_limits *limits, struct error *err);
+/* `asked_ms` 0 = the default. Clamped: a longer one was asked for. */
+uint64_t grant_lifetime(
+	uint32_t flags, uint64_t asked_ms, const struct grant_limits *limits, bool *ret_clamped);
+/* When a grant that is renewed now ends: never earlier than it would have. `asked_ms` 0 = the
+ * lifetime that it was granted with. */
+int64_t grant_renewed_until(const struct grant_record *grant, const struct grant_limits *limits,
+	uint64_t asked_ms, int64_t now_us, bool *ret_clamped);
 /* Does `asked`, completed, ask for the same thing as the grant that its request id belongs to?
  * Without a lifetime of its own it takes that of the grant: the server's default may have changed
  * in between. */

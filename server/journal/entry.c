@@ -26,6 +26,15 @@ static char *addr_text(const struct addr *addr, char text[static ADDR_TEXT_SIZE]
 	return text;
 }
 
+size_t remotes_to_wire(const struct addr *remotes, size_t count, struct remotes_wire *ret_wire)
+{
+	if (count > ENTRY_REMOTES_MAX)
+		count = ENTRY_REMOTES_MAX;
+	for (size_t i = 0; i < count; i++)
+		ret_wire->pointers[i] = addr_text(&remotes[i], ret_wire->texts[i]);
+	return count;
+}
+
 void flow_to_wire(const struct flow *flow, struct flow_wire *ret_wire)
 {
 	postern__v1__flow__init(&ret_wire->message);
@@ -41,6 +50,8 @@ void flow_to_wire(const struct flow *flow, struct flow_wire *ret_wire)
 	ret_wire->message.packets_received = flow->packets_received;
 	ret_wire->message.bytes_received = flow->bytes_received;
 	ret_wire->message.duration_us = flow->duration_us;
+	ret_wire->message.external = addr_text(&flow->external.addr, ret_wire->external);
+	ret_wire->message.external_port = flow->external.port;
 }
 
 static char *text_of(const char *text)
@@ -69,6 +80,14 @@ void entry_to_wire(const struct entry *entry, struct entry_wire *ret_wire)
 	message->remote_port = entry->remote.port;
 	message->external = addr_text(&entry->external.addr, ret_wire->external);
 	message->external_port = entry->external.port;
+	message->bundle = id_text(&entry->bundle, ret_wire->bundle);
+	message->direction = entry->inbound ? POSTERN__V1__DIRECTION__DIRECTION_INBOUND
+					    : POSTERN__V1__DIRECTION__DIRECTION_OUTBOUND;
+	message->client_port = entry->client_port;
+	message->remote_port_last = entry->remote_port_last;
+	message->n_remotes =
+		remotes_to_wire(entry->remotes, entry->remote_count, &ret_wire->remotes);
+	message->remotes = ret_wire->remotes.pointers;
 	message->transport = (Postern__V1__Transport)entry->transport;
 	message->flags = entry->flags;
 	message->lifetime_ms = entry->lifetime_ms;
@@ -97,6 +116,9 @@ enum status entry_encode(
 	if (entry->context_size > ENTRY_CONTEXT_MAX)
 		return error_set(err, STATUS_INVALID_ARGUMENT, "context of %zu bytes: at most %d",
 			entry->context_size, ENTRY_CONTEXT_MAX);
+	if (entry->remote_count > ENTRY_REMOTES_MAX)
+		return error_set(err, STATUS_INVALID_ARGUMENT, "%zu remote addresses: at most %d",
+			entry->remote_count, ENTRY_REMOTES_MAX);
 	entry_to_wire(entry, &wire);
 	wire.message.sequence = 0;
 	wire.message.hash.len = 0;
@@ -133,6 +155,7 @@ bool flow_from_wire(const Postern__V1__Flow *message, struct flow *ret_flow)
 	struct flow flow = {.id = message->id, .accounted = message->accounted};
 	if (!read_endpoint(&flow.client, message->client, message->client_port) ||
 		!read_endpoint(&flow.remote, message->remote, message->remote_port) ||
+		!read_endpoint(&flow.external, message->external, message->external_port) ||
 		(message->transport != 6 && message->transport != 17))
 		return false;
 	flow.transport = (uint8_t)message->transport;
@@ -157,6 +180,8 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 	if (!fits || !read_id(&entry->session, message->session) ||
 		!read_id(&entry->grant, message->grant) ||
 		!read_id(&entry->request_id, message->request_id) ||
+		!read_id(&entry->bundle, message->bundle) || message->client_port > UINT16_MAX ||
+		message->remote_port_last > UINT16_MAX ||
 		!read_endpoint(&client, message->client, 0) ||
 		!read_endpoint(&entry->remote, message->remote, message->remote_port) ||
 		!read_endpoint(&entry->external, message->external, message->external_port) ||
@@ -164,6 +189,9 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 		(message->flow && !flow_from_wire(message->flow, &entry->flow)))
 		return false;
 	entry->client = client.addr;
+	entry->inbound = message->direction == POSTERN__V1__DIRECTION__DIRECTION_INBOUND;
+	entry->client_port = (uint16_t)message->client_port;
+	entry->remote_port_last = (uint16_t)message->remote_port_last;
 	entry->time_us = message->time_us;
 	entry->kind = (enum entry_kind)message->kind;
 	entry->transport = (uint8_t)message->transport;
@@ -191,6 +219,27 @@ static void release(void *is_out_of_memory, void *memory)
 	free(memory);
 }
 
+/* False: one of them is no address. */
+static bool copy_remotes(
+	const Postern__V1__Entry *message, struct entry *entry, bool *ret_out_of_memory)
+{
+	if (message->n_remotes == 0)
+		return true;
+	if (message->n_remotes > ENTRY_REMOTES_MAX)
+		return false;
+	struct addr *remotes = calloc(message->n_remotes, sizeof *remotes);
+	*ret_out_of_memory = !remotes;
+	for (size_t i = 0; remotes && i < message->n_remotes; i++) {
+		if (addr_parse(message->remotes[i], &remotes[i]))
+			continue;
+		free(remotes);
+		return false;
+	}
+	entry->remotes = entry->owned_remotes = remotes;
+	entry->remote_count = remotes ? message->n_remotes : 0;
+	return true;
+}
+
 static bool copy_context(const Postern__V1__Entry *message, struct entry *entry)
 {
 	if (message->context.len == 0)
@@ -211,11 +260,14 @@ enum status entry_decode(
 	bool is_out_of_memory = false;
 	ProtobufCAllocator allocator = {allocate, release, &is_out_of_memory};
 	Postern__V1__Entry *message = postern__v1__entry__unpack(&allocator, size, body);
-	bool is_entry = message && from_wire(message, &entry);
-	if (is_entry && !copy_context(message, &entry))
+	bool is_entry = message && from_wire(message, &entry) &&
+		copy_remotes(message, &entry, &is_out_of_memory);
+	if (is_entry && !is_out_of_memory && !copy_context(message, &entry))
 		is_out_of_memory = true;
 	if (message)
 		postern__v1__entry__free_unpacked(message, &allocator);
+	if (is_out_of_memory || !is_entry)
+		entry_fini(&entry);
 	if (is_out_of_memory)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	if (!is_entry)
@@ -224,10 +276,35 @@ enum status entry_decode(
 	return STATUS_OK;
 }
 
+static void *copy_bytes(const void *from, size_t size)
+{
+	void *copy = size ? malloc(size) : NULL;
+	if (copy)
+		memcpy(copy, from, size);
+	return copy;
+}
+
+bool entry_copy(struct entry *to, const struct entry *from)
+{
+	*to = *from;
+	to->owned = copy_bytes(from->context, from->context_size);
+	to->owned_remotes = copy_bytes(from->remotes, from->remote_count * sizeof *from->remotes);
+	to->context = to->owned;
+	to->remotes = to->owned_remotes;
+	if ((to->context || from->context_size == 0) && (to->remotes || from->remote_count == 0))
+		return true;
+	entry_fini(to);
+	return false;
+}
+
 void entry_fini(struct entry *entry)
 {
 	free(entry->owned);
+	free(entry->owned_remotes);
 	entry->owned = NULL;
+	entry->owned_remotes = NULL;
+	entry->remotes = NULL;
+	entry->remote_count = 0;
 	entry->context = NULL;
 	entry->context_size = 0;
 }

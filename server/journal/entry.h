@@ -56,8 +56,8 @@ struct flow {
 	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
 };
 
-/* Plain value; `context` points to memory of the caller (entry_decode: of the entry, freed by
- * entry_fini). */
+/* Plain value; `context` and `remotes` point to memory of the caller (entry_decode: of the entry,
+ * freed by entry_fini). */
 struct entry {
 	uint64_t sequence; /* 0 until committed */
 	int64_t time_us;
@@ -70,7 +70,7 @@ struct entry {
 	struct id session, grant, request_id, bundle; /* all zero = none */
 	bool inbound;
 	struct addr client;
-	uint16_t client_port; /* inbound */
+	uint16_t client_port; /* inbound; sessions: of the primary connection */
 	struct endpoint remote, external;
 	uint16_t remote_port_last; /* of a range, 0 = one port */
 	const struct addr *remotes; /* inbound, several; lifetime as `context` */
@@ -84,7 +84,8 @@ struct entry {
 	bool notify;
 	const uint8_t *context;
 	size_t context_size;
-	uint8_t *owned; /* entry_decode's copy of context; NULL otherwise */
+	uint8_t *owned; /* entry_decode's copies of context and remotes; NULL otherwise */
+	struct addr *owned_remotes;
 	uint8_t hash[ENTRY_HASH_SIZE]; /* zero until committed */
 };
 
@@ -93,6 +94,9 @@ enum status entry_encode(
 	const struct entry *entry, uint8_t **ret_body, size_t *ret_size, struct error *err);
 enum status entry_decode(
 	const uint8_t *body, size_t size, struct entry *ret_entry, struct error *err);
+/* Copies what `from` points to as well; false: out of memory, and then the copy owns nothing and
+ * lacks it. Freed by entry_fini. */
+bool entry_copy(struct entry *to, const struct entry *from);
 void entry_fini(struct entry *entry);
 
 /* BLAKE2b-256 over previous hash (32 bytes; zeros before the first), sequence (8 bytes big-endian),

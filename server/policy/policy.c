@@ -64,6 +64,19 @@ const struct protocol_record *policy_find_protocol(
 	return NULL;
 }
 
+bool protocol_is_open_to(const struct protocol_record *protocol, const char *filter)
+{
+	return protocol->shared || strcmp(protocol->owner, filter) == 0;
+}
+
+enum status protocol_not_shared(const struct protocol_record *protocol, struct error *err)
+{
+	return error_field(err, "protocol",
+		"protocol: %s belongs to filter %s, which does not share it: register one of your "
+		"own",
+		protocol->name, protocol->owner);
+}
+
 const struct rule_record *policy_find_rule(const struct policy *policy, const char *name)
 {
 	for (size_t i = 0; i < policy->rule_count; i++)

@@ -4,6 +4,7 @@
 #ifndef POSTERN_SERVER_POLICY_POLICY_H
 #define POSTERN_SERVER_POLICY_POLICY_H
 
+#include "common/error.h"
 #include "server/store/record.h"
 
 struct policy {
@@ -29,6 +30,10 @@ bool policy_add_rule(struct policy *policy, const struct rule_record *rule);
 /* By name, or by GUID text. NULL when unknown. */
 const struct protocol_record *policy_find_protocol(
 	const struct policy *policy, const char *name_or_guid);
+/* May this filter use the definition? Its own, and those that are shared. */
+bool protocol_is_open_to(const struct protocol_record *protocol, const char *filter);
+/* The refusal of one that is not. */
+enum status protocol_not_shared(const struct protocol_record *protocol, struct error *err);
 const struct rule_record *policy_find_rule(const struct policy *policy, const char *name);
 
 /* ret_rule: the rule that decided: the deny rule that matched, or NULL when no rule allows; when

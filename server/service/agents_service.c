@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "server/core/session.h"
 #include "server/fleet/gateway.h"
+#include "server/service/door_wire.h"
+#include "server/service/report_wire.h"
 #include "server/service/service.h"
 
-#define REPORTS_MAX 4096
-#define FAILURES_MAX (2 * SYNC_DOORS_MAX)
-#define AGE_MAX_MS (7ULL * 86400 * 1000)
 #define LINES_MAX 64
 
 static struct gateway *gateway_of(struct services *services, const struct rpc_call *call)
@@ -90,6 +90,9 @@ static void describe(struct gateway *gateway, const Postern__V1__JoinRequest *in
 	copy_text(gateway->mode, sizeof gateway->mode, input->mode);
 	copy_text(gateway->agent, sizeof gateway->agent, input->agent);
 	copy_text(gateway->kernel, sizeof gateway->kernel, input->kernel);
+	copy_text(gateway->renewal, sizeof gateway->renewal, input->renewal);
+	externals_set_range(
+		&gateway->externals, input->external_port_first, input->external_port_last);
 	join_lines(gateway->addresses, sizeof gateway->addresses, input->addresses,
 		input->n_addresses);
 	join_lines(gateway->problems, sizeof gateway->problems, input->problems, input->n_problems);
@@ -187,93 +190,6 @@ static void on_reported(void *arg, uint64_t last_report, const struct error *err
 	rpc_fail(call, err);
 }
 
-static bool failures_from_wire(const Postern__V1__Report *message, struct report *ret_report)
-{
-	size_t count = message->n_failures < FAILURES_MAX ? message->n_failures : FAILURES_MAX;
-	struct report_failure *failures = count ? calloc(count, sizeof *failures) : NULL;
-	if (count && !failures)
-		return false;
-	ret_report->failures = failures;
-	for (size_t i = 0; i < count; i++) {
-		struct report_failure *failure = &failures[ret_report->failure_count];
-		if (!id_parse(message->failures[i]->grant, &failure->grant))
-			continue;
-		copy_text(failure->cause, sizeof failure->cause, message->failures[i]->cause);
-		ret_report->failure_count++;
-	}
-	return true;
-}
-
-/* What a kind of report must have. Unknown kinds are a newer agent's. */
-static bool is_sensible(const Postern__V1__Report *message, struct report *ret_report)
-{
-	bool has_flow = false, has_grant = false;
-	switch (message->kind) {
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_APPLIED:
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_BEGIN:
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_END:
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_TABLE_REBUILT:
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_EVENTS_OVERRUN:
-		break;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_OPENED:
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_FLOW_CLOSED:
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_INVENTORY_FLOW:
-		has_flow = has_grant = true;
-		break;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_USES_MISSED:
-		has_grant = true;
-		break;
-	case POSTERN__V1__REPORT_KIND__REPORT_KIND_UNSPECIFIED:
-	case _POSTERN__V1__REPORT_KIND_IS_INT_SIZE:
-	default:
-		return false;
-	}
-	if (has_grant && !id_parse(message->grant, &ret_report->grant))
-		return false;
-	return !has_flow ||
-		(message->flow && flow_from_wire(message->flow, &ret_report->flow) &&
-			ret_report->flow.id != 0);
-}
-
-/* A report that makes no sense is taken as nonsense: it would make none the next time either.
- * False: memory is out. */
-static bool report_from_wire(
-	const Postern__V1__Report *message, int64_t now_us, struct report *ret_report)
-{
-	uint64_t age = message->age_ms > AGE_MAX_MS ? AGE_MAX_MS : message->age_ms;
-	ret_report->sequence = message->sequence;
-	if (!is_sensible(message, ret_report))
-		return true;
-	ret_report->kind = (enum report_kind)message->kind;
-	ret_report->at_us = now_us - (int64_t)age * 1000;
-	ret_report->count = message->count;
-	ret_report->sync_sequence = message->sync_sequence;
-	ret_report->kernel_us = message->kernel_us;
-	return failures_from_wire(message, ret_report);
-}
-
-static struct batch *batch_from_wire(const Postern__V1__ReportRequest *input)
-{
-	struct batch *batch = batch_new(input->n_reports);
-	int64_t now = clock_real_us();
-	for (size_t i = 0; batch && i < batch->count; i++) {
-		if (report_from_wire(input->reports[i], now, &batch->reports[i]))
-			continue;
-		batch_free(batch);
-		return NULL;
-	}
-	return batch;
-}
-
-/* One too large would make every later report a repeat. */
-static bool sequences_are_sane(const Postern__V1__ReportRequest *input)
-{
-	for (size_t i = 0; i < input->n_reports; i++)
-		if (input->reports[i]->sequence == 0 || input->reports[i]->sequence > INT64_MAX)
-			return false;
-	return true;
-}
-
 static void handle_report(Postern__V1__Agents_Service *service,
 	const Postern__V1__ReportRequest *input, Postern__V1__ReportReply_Closure closure,
 	void *data)
@@ -285,14 +201,10 @@ static void handle_report(Postern__V1__Agents_Service *service,
 	(void)closure;
 	if (!gateway)
 		return;
-	if (input->n_reports > REPORTS_MAX)
-		error_field(&err, "reports", "reports: at most %d at once", REPORTS_MAX);
-	else if (strcmp(input->instance, gateway->record.instance) != 0)
+	if (strcmp(input->instance, gateway->record.instance) != 0)
 		error_field(&err, "instance", "instance: another one has joined");
-	else if (!sequences_are_sane(input))
-		error_field(&err, "sequence", "sequence: from 1 to 2^63 - 1");
-	else if (!(batch = batch_from_wire(input)))
-		error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
+	else
+		(void)batch_from_wire(input, clock_real_us(), &batch, &err);
 	if (err.status) {
 		rpc_fail(data, &err);
 		return;
@@ -306,12 +218,16 @@ static void handle_report(Postern__V1__Agents_Service *service,
 
 /* What one item needs besides the message. */
 struct item_wire {
-	Postern__V1__Door doors[SYNC_DOORS_MAX];
+	struct door_wire doors[SYNC_DOORS_MAX];
 	Postern__V1__Door *door_pointers[SYNC_DOORS_MAX];
-	char grants[SYNC_DOORS_MAX][ID_TEXT_SIZE];
-	char clients[SYNC_DOORS_MAX][ADDR_TEXT_SIZE], remotes[SYNC_DOORS_MAX][ADDR_TEXT_SIZE];
-	char removed[SYNC_REMOVED_MAX][ID_TEXT_SIZE];
-	char *removed_pointers[SYNC_REMOVED_MAX];
+	char removed[SYNC_REMOVED_MAX][ID_TEXT_SIZE], cut[SYNC_CUT_MAX][ID_TEXT_SIZE];
+	char *removed_pointers[SYNC_REMOVED_MAX], *cut_pointers[SYNC_CUT_MAX];
+	Postern__V1__Primary primaries[WATCHES_MAX];
+	Postern__V1__Primary *primary_pointers[WATCHES_MAX];
+	struct flow_wire primary_flows[WATCHES_MAX];
+	char sessions[WATCHES_MAX][ID_TEXT_SIZE];
+	char unwatched[WATCHES_REMOVED_MAX][ID_TEXT_SIZE];
+	char *unwatched_pointers[WATCHES_REMOVED_MAX];
 };
 
 struct sync_stream {
@@ -325,24 +241,41 @@ static struct grant *grant_of(struct sync_door *door)
 	return (struct grant *)((char *)door - offsetof(struct grant, door));
 }
 
-static void door_to_wire(const struct grant *grant, struct item_wire *wire, size_t i)
+static struct grant *grant_of_cut(struct sync_door *cut)
 {
-	const struct grant_record *record = &grant->record;
-	Postern__V1__Door *message = &wire->doors[i];
-	postern__v1__door__init(message);
-	id_format(&record->id, wire->grants[i]);
-	addr_format(&record->client, wire->clients[i]);
-	addr_format(&record->remote.addr, wire->remotes[i]);
-	message->grant = wire->grants[i];
-	message->client = wire->clients[i];
-	message->remote = wire->remotes[i];
-	message->remote_port = record->remote.port;
-	message->transport = (Postern__V1__Transport)record->transport;
-	message->max_connections = record->max_connections;
-	message->connections = record->connections;
-	message->remaining_ms = grant_left_ms(grant);
-	message->flags = record->flags;
-	wire->door_pointers[i] = message;
+	return (struct grant *)((char *)cut - offsetof(struct grant, cut));
+}
+
+static const struct session_record *session_of(const struct watch *watch)
+{
+	return &((const struct session *)((const char *)watch - offsetof(struct session, watch)))
+			->record;
+}
+
+static void primary_to_wire(const struct session_record *record, struct item_wire *wire, size_t i)
+{
+	Postern__V1__Primary *message = &wire->primaries[i];
+	postern__v1__primary__init(message);
+	id_format(&record->id, wire->sessions[i]);
+	flow_to_wire(&record->primary, &wire->primary_flows[i]);
+	message->session = wire->sessions[i];
+	message->flow = &wire->primary_flows[i].message;
+	wire->primary_pointers[i] = message;
+}
+
+static void watches_to_wire(
+	const struct watch_item *item, struct item_wire *wire, Postern__V1__SyncItem *message)
+{
+	for (size_t i = 0; i < item->added_count; i++)
+		primary_to_wire(session_of(item->added[i]), wire, i);
+	for (size_t i = 0; i < item->removed_count; i++) {
+		id_format(&session_of(item->removed[i])->id, wire->unwatched[i]);
+		wire->unwatched_pointers[i] = wire->unwatched[i];
+	}
+	message->n_primaries = item->added_count;
+	message->primaries = wire->primary_pointers;
+	message->n_primaries_removed = item->removed_count;
+	message->primaries_removed = wire->unwatched_pointers;
 }
 
 static bool stream_ready(void *arg)
@@ -357,12 +290,21 @@ static bool stream_send(void *arg, const struct sync_item *item)
 	struct item_wire *wire = malloc(sizeof *wire);
 	if (!wire)
 		return false;
-	for (size_t i = 0; i < item->door_count; i++)
-		door_to_wire(grant_of(item->doors[i]), wire, i);
+	for (size_t i = 0; i < item->door_count; i++) {
+		const struct grant *grant = grant_of(item->doors[i]);
+		door_to_wire(&grant->record, grant_left_ms(grant), &wire->doors[i]);
+		wire->door_pointers[i] = &wire->doors[i].message;
+	}
 	for (size_t i = 0; i < item->removed_count; i++) {
 		id_format(&grant_of(item->removed[i])->record.id, wire->removed[i]);
 		wire->removed_pointers[i] = wire->removed[i];
 	}
+	for (size_t i = 0; i < item->cut_count; i++) {
+		id_format(&grant_of_cut(item->cut[i])->record.id, wire->cut[i]);
+		wire->cut_pointers[i] = wire->cut[i];
+	}
+	message.n_cut = item->cut_count;
+	message.cut = wire->cut_pointers;
 	message.sequence = item->sequence;
 	message.snapshot = item->snapshot;
 	message.snapshot_end = item->snapshot_end;
@@ -370,6 +312,7 @@ static bool stream_send(void *arg, const struct sync_item *item)
 	message.doors = wire->door_pointers;
 	message.n_removed = item->removed_count;
 	message.removed = wire->removed_pointers;
+	watches_to_wire(&item->watches, wire, &message);
 	bool sent = rpc_item(stream->call, &message.base) == STATUS_OK;
 	free(wire);
 	return sent;

@@ -44,7 +44,7 @@ struct audience {
 
 struct events {
 	struct core *core;
-	struct entry ring[RING_ENTRIES]; /* of sequence s at s % RING_ENTRIES; contexts owned */
+	struct entry ring[RING_ENTRIES]; /* of sequence s at s % RING_ENTRIES; owned */
 	uint64_t newest, oldest; /* sequences in the ring; newest 0 = empty */
 	struct table audiences;
 	struct audience *first, *touched;
@@ -315,22 +315,12 @@ static void keep(struct events *events, const struct entry *entry)
 {
 	struct entry *slot = &events->ring[entry->sequence % RING_ENTRIES];
 	entry_fini(slot);
-	*slot = *entry;
-	slot->owned = NULL;
-	slot->context = NULL;
-	if (entry->context_size > 0) {
-		slot->owned = malloc(entry->context_size);
-		if (slot->owned)
-			memcpy(slot->owned, entry->context, entry->context_size);
-		slot->context = slot->owned;
-	}
+	bool whole = entry_copy(slot, entry);
 	if (!events->newest)
 		events->oldest = entry->sequence;
 	events->newest = entry->sequence;
-	if (entry->context_size > 0 && !slot->owned) {
-		slot->context_size = 0;
+	if (!whole)
 		events->oldest = entry->sequence + 1; /* it is read from the database instead */
-	}
 	if (events->oldest + RING_ENTRIES <= events->newest)
 		events->oldest = events->newest - RING_ENTRIES + 1;
 }

@@ -47,6 +47,7 @@ static void to_wire(const struct gateway *gateway, struct gateway_wire *wire)
 	message->mode = wire_text(gateway->mode);
 	message->agent = wire_text(gateway->agent);
 	message->kernel = wire_text(gateway->kernel);
+	message->renewal = wire_text(gateway->renewal);
 	message->boot_id = wire_text(gateway->record.boot_id);
 	message->added_us = gateway->record.added_us;
 	message->joined_us = gateway->record.joined_us;

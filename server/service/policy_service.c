@@ -4,9 +4,11 @@
 
 #include "server/auth/token.h"
 #include "server/fleet/gateway.h"
+#include "server/policy/bounds.h"
+#include "server/service/principal_wire.h"
+#include "server/service/protocol_wire.h"
 #include "server/service/service.h"
 
-#define GATEWAYS_MAX 64
 #define PROTOCOLS_MAX 10000 /* every request looks one up */
 
 /* An addition under way: what will be in memory once it is on disk. */
@@ -52,26 +54,6 @@ static const struct error memory = {.status = STATUS_RESOURCE_EXHAUSTED,
 
 /* ---- protocol definitions ---- */
 
-struct protocol_wire {
-	Postern__V1__Protocol message;
-	char guid[ID_TEXT_SIZE];
-	uint32_t ports[16];
-};
-
-static void protocol_to_wire(const struct protocol_record *record, struct protocol_wire *wire)
-{
-	postern__v1__protocol__init(&wire->message);
-	id_format(&record->guid, wire->guid);
-	wire->message.guid = wire->guid;
-	wire->message.name = wire_text(record->name);
-	wire->message.transport = (Postern__V1__Transport)record->transport;
-	wire->message.owner = wire_text(record->owner);
-	wire->message.primary_ports = wire->ports;
-	wire->message.n_primary_ports = record->primary_port_count;
-	for (size_t i = 0; i < record->primary_port_count; i++)
-		wire->ports[i] = record->primary_ports[i];
-}
-
 static void protocol_added(void *arg, uint64_t sequence, const struct error *err)
 {
 	struct addition *addition = arg;
@@ -88,32 +70,6 @@ static void protocol_added(void *arg, uint64_t sequence, const struct error *err
 	free(addition);
 }
 
-static enum status parse_protocol(
-	const Postern__V1__Protocol *input, struct protocol_record *record, struct error *err)
-{
-	if (!name_is_valid(input->name))
-		return error_field(
-			err, "name", "name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -", input->name);
-	record->guid = id_new();
-	if (input->guid[0] && !id_parse(input->guid, &record->guid))
-		return error_field(err, "guid", "guid: \"%.60s\" is not a UUID", input->guid);
-	if (input->transport != 6 && input->transport != 17)
-		return error_field(err, "transport", "transport: tcp or udp");
-	if (input->n_primary_ports > sizeof record->primary_ports / sizeof *record->primary_ports)
-		return error_field(err, "primary_ports", "primary_ports: at most %zu",
-			sizeof record->primary_ports / sizeof *record->primary_ports);
-	for (size_t i = 0; i < input->n_primary_ports; i++) {
-		if (input->primary_ports[i] == 0 || input->primary_ports[i] > UINT16_MAX)
-			return error_field(err, "primary_ports", "primary_ports: %u is not a port",
-				input->primary_ports[i]);
-		record->primary_ports[record->primary_port_count++] =
-			(uint16_t)input->primary_ports[i];
-	}
-	copy_text(record->name, sizeof record->name, input->name);
-	record->transport = (uint8_t)input->transport;
-	return STATUS_OK;
-}
-
 /* A filter may register its protocol at each of its starts: the same once more is no mistake. */
 static bool is_same_protocol(
 	const struct protocol_record *known, const struct protocol_record *asked, bool guid_given)
@@ -125,6 +81,32 @@ static bool is_same_protocol(
 			known->primary_port_count * sizeof *known->primary_ports) == 0;
 }
 
+static bool has_same_bounds(
+	const struct protocol_record *known, const struct protocol_record *asked)
+{
+	return known->shared == asked->shared && known->remote_scope == asked->remote_scope &&
+		known->low_ports == asked->low_ports && known->max_ports == asked->max_ports;
+}
+
+/* Its owner must mean the same; another filter gets one that it may use as it stands, with the
+ * bounds that its owner set. */
+static enum status check_known(const struct protocol_record *known,
+	const struct protocol_record *asked, bool guid_given, struct error *err)
+{
+	bool own = strcmp(known->owner, asked->owner) == 0;
+	if (!own && !protocol_is_open_to(known, asked->owner))
+		return error_set(err, STATUS_ALREADY_EXISTS,
+			"name, guid: %s is a protocol definition of filter %s, which does not "
+			"share it: choose another name and GUID",
+			known->name, known->owner);
+	if (!is_same_protocol(known, asked, guid_given) || (own && !has_same_bounds(known, asked)))
+		return error_set(err, STATUS_ALREADY_EXISTS,
+			"name, guid: another protocol definition (%s, of %s) has this name or "
+			"GUID: see `postern protocol list`",
+			known->name, known->owner);
+	return STATUS_OK;
+}
+
 static enum status check_protocol(const struct core *core, const struct protocol_record *asked,
 	bool guid_given, const struct protocol_record **ret_known, struct error *err)
 {
@@ -134,20 +116,31 @@ static enum status check_protocol(const struct core *core, const struct protocol
 	if (!known)
 		known = policy_find_protocol(&core->policy, guid);
 	*ret_known = known;
-	if (known && !is_same_protocol(known, asked, guid_given))
-		return error_set(err, STATUS_ALREADY_EXISTS,
-			"name, guid: another protocol definition has this name or GUID: see "
-			"`postern protocol list`");
-	if (!known && core->policy.protocol_count >= PROTOCOLS_MAX)
+	if (known)
+		return check_known(known, asked, guid_given, err);
+	if (core->policy.protocol_count >= PROTOCOLS_MAX)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED,
 			"more than %d protocol definitions", PROTOCOLS_MAX);
 	return STATUS_OK;
+}
+
+/* GUID and bounds, for the journal. */
+static void describe_protocol(const struct protocol_record *record, char *text, size_t size)
+{
+	char guid[ID_TEXT_SIZE];
+	id_format(&record->guid, guid);
+	snprintf(text, size, "%s%s, remotes %s%s, ranges up to %u", guid,
+		record->shared ? ", shared" : "",
+		remote_scope_name((enum remote_scope)record->remote_scope),
+		record->low_ports ? ", low ports" : "",
+		record->max_ports > 1 ? (unsigned)record->max_ports : 1U);
 }
 
 static void handle_register_protocol(Postern__V1__Policy_Service *service,
 	const Postern__V1__Protocol *input, Postern__V1__Protocol_Closure closure, void *data)
 {
 	struct core *core = SERVICES_OF(service, policy)->core;
+	const struct protocol_record *known = NULL;
 	struct addition *addition;
 	struct store_txn *txn;
 	struct error err;
@@ -155,9 +148,13 @@ static void handle_register_protocol(Postern__V1__Policy_Service *service,
 	(void)closure;
 	if (!begin(core, data, &addition, &txn))
 		return;
-	const struct protocol_record *known = NULL;
-	if (parse_protocol(input, &addition->protocol, &err) ||
-		check_protocol(core, &addition->protocol, input->guid[0] != '\0', &known, &err)) {
+	struct protocol_record *record = &addition->protocol;
+	copy_text(record->owner, sizeof record->owner, rpc_call_principal(data)->name);
+	enum status status = protocol_from_wire(input, record, &err);
+	record->shared |= is_admin(data);
+	if (!status)
+		status = check_protocol(core, record, input->guid[0] != '\0', &known, &err);
+	if (status) {
 		fail(data, addition, txn, &err);
 		return;
 	}
@@ -169,13 +166,11 @@ static void handle_register_protocol(Postern__V1__Policy_Service *service,
 		free(addition);
 		return;
 	}
-	core_entry(&entry, ENTRY_PROTOCOL_REGISTERED, rpc_call_principal(data)->name);
-	copy_text(addition->protocol.owner, sizeof addition->protocol.owner,
-		rpc_call_principal(data)->name);
-	copy_text(entry.protocol, sizeof entry.protocol, addition->protocol.name);
-	id_format(&addition->protocol.guid, entry.detail);
+	core_entry(&entry, ENTRY_PROTOCOL_REGISTERED, record->owner);
+	copy_text(entry.protocol, sizeof entry.protocol, record->name);
+	describe_protocol(record, entry.detail, sizeof entry.detail);
 	store_txn_entry(txn, &entry);
-	store_txn_put_protocol(txn, &addition->protocol);
+	store_txn_put_protocol(txn, record);
 	core_submit(core, txn, protocol_added, addition);
 }
 
@@ -299,31 +294,6 @@ static void handle_list_rules(Postern__V1__Policy_Service *service,
 
 /* ---- principals ---- */
 
-struct principal_wire {
-	Postern__V1__Principal message;
-	char text[RECORD_LIST_SIZE];
-	char *gateways[GATEWAYS_MAX];
-};
-
-static void principal_to_wire(
-	const struct principal_record *record, uint64_t live_grants, struct principal_wire *wire)
-{
-	postern__v1__principal__init(&wire->message);
-	wire->message.name = wire_text(record->name);
-	wire->message.role = wire_text(rpc_role_name((enum rpc_role)record->role));
-	wire->message.max_grants = record->max_grants;
-	wire->message.added_us = record->added_us;
-	wire->message.live_grants = live_grants;
-	wire->message.gateways = wire->gateways;
-	copy_text(wire->text, sizeof wire->text, record->gateways);
-	for (char *at = wire->text; *at && wire->message.n_gateways < GATEWAYS_MAX;) {
-		wire->gateways[wire->message.n_gateways++] = at;
-		at += strcspn(at, ",");
-		if (*at)
-			*at++ = '\0';
-	}
-}
-
 static void principal_added(void *arg, uint64_t sequence, const struct error *err)
 {
 	struct addition *addition = arg;
@@ -344,39 +314,6 @@ static void principal_added(void *arg, uint64_t sequence, const struct error *er
 	free(addition);
 }
 
-static enum status parse_principal(const struct core *core, const Postern__V1__Principal *input,
-	struct principal_record *record, struct error *err)
-{
-	enum rpc_role role;
-	size_t used = 0;
-	if (!name_is_valid(input->name))
-		return error_field(err, "name",
-			"name: \"%.70s\": use 1 to 63 of a-z 0-9 . _ -, beginning with a letter or "
-			"digit",
-			input->name);
-	if (!rpc_role_parse(input->role, &role) || role == RPC_ROLE_AGENT)
-		return error_field(err, "role",
-			"role: \"%.20s\": filter, auditor or admin (agents come with `postern "
-			"gateway add`)",
-			input->role);
-	if (principals_find(&core->principals, input->name))
-		return error_set(err, STATUS_ALREADY_EXISTS, "name: \"%s\" is taken", input->name);
-	for (size_t i = 0; i < input->n_gateways; i++) {
-		if (!gateway_find(core, input->gateways[i]))
-			return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
-				"gateways: \"%.60s\" is unknown: add it first", input->gateways[i]);
-		used += (size_t)snprintf(record->gateways + used, sizeof record->gateways - used,
-			"%s%s", i ? "," : "", input->gateways[i]);
-		if (used >= sizeof record->gateways || i >= GATEWAYS_MAX)
-			return error_field(
-				err, "gateways", "gateways: too many: at most %d", GATEWAYS_MAX);
-	}
-	copy_text(record->name, sizeof record->name, input->name);
-	record->role = (uint8_t)role;
-	record->max_grants = input->max_grants;
-	return STATUS_OK;
-}
-
 static void handle_add_principal(Postern__V1__Policy_Service *service,
 	const Postern__V1__Principal *input, Postern__V1__AddPrincipalReply_Closure closure,
 	void *data)
@@ -389,12 +326,12 @@ static void handle_add_principal(Postern__V1__Policy_Service *service,
 	(void)closure;
 	if (!begin(core, data, &addition, &txn))
 		return;
-	if (parse_principal(core, input, &addition->principal, &err)) {
+	if (principal_from_wire(core, input, &addition->principal, &err)) {
 		fail(data, addition, txn, &err);
 		return;
 	}
 	core_entry(&entry, ENTRY_PRINCIPAL_ADDED, rpc_call_principal(data)->name);
-	snprintf(entry.detail, sizeof entry.detail, "%s %s", input->role, addition->principal.name);
+	principal_describe(&addition->principal, entry.detail, sizeof entry.detail);
 	addition->principal.added_us = entry.time_us;
 	token_new(input->role, addition->token);
 	token_hash(addition->token, addition->principal.token_hash);

@@ -59,6 +59,16 @@ void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
 	grant->created_us = record->created_us;
 	grant->ended_us = record->ended_us;
 	grant->rule = wire_text(record->rule);
+	grant->direction = record->inbound ? POSTERN__V1__DIRECTION__DIRECTION_INBOUND
+					   : POSTERN__V1__DIRECTION__DIRECTION_OUTBOUND;
+	grant->client_port = record->client_port;
+	grant->n_remotes =
+		remotes_to_wire(record->remotes, record->remote_count, &ret_wire->remotes);
+	grant->remotes = ret_wire->remotes.pointers;
+	grant->remote_port_last = record->remote_port_last;
+	grant->bundle = id_text(&record->bundle, ret_wire->bundle);
+	grant->lifetime_clamped = record->clamped;
+	grant->renewals = record->renewals;
 }
 
 void fail_without_memory(struct rpc_call *call)

@@ -73,6 +73,8 @@ struct grant_wire {
 	Postern__V1__Grant grant;
 	Postern__V1__GrantTiming timing;
 	char id[ID_TEXT_SIZE], session[ID_TEXT_SIZE], request_id[ID_TEXT_SIZE];
+	char bundle[ID_TEXT_SIZE];
+	struct remotes_wire remotes;
 	char client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE], external[ADDR_TEXT_SIZE];
 };
 /* Fails a call for want of memory. */

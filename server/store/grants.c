@@ -9,6 +9,30 @@
 
 #define STEP_GRANTS 5000 /* rows looked at in one step of a listing, about 1 us each */
 
+/* "10.0.0.1,10.0.0.2" */
+static enum status read_remotes(const char *text, struct grant_record *grant, struct error *err)
+{
+	char one[ADDR_TEXT_SIZE];
+	if (text[0] == '\0')
+		return STATUS_OK;
+	grant->remotes = calloc(ENTRY_REMOTES_MAX, sizeof *grant->remotes);
+	if (!grant->remotes)
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	while (*text && grant->remote_count < ENTRY_REMOTES_MAX) {
+		size_t length = strcspn(text, ",");
+		(void)snprintf(one, sizeof one, "%.*s", (int)length, text);
+		if (length >= sizeof one || !addr_parse(one, &grant->remotes[grant->remote_count]))
+			break;
+		grant->remote_count++;
+		text += length + (text[length] == ',');
+	}
+	if (*text == '\0')
+		return STATUS_OK;
+	grant_record_fini(grant);
+	return error_set(
+		err, STATUS_DATA_LOSS, "a grant's remote addresses are damaged: \"%.60s\"", text);
+}
+
 enum status grant_from_row(
 	struct sqlite3_stmt *stmt, struct grant_record *ret_grant, struct error *err)
 {
@@ -36,12 +60,25 @@ enum status grant_from_row(
 	grant->created_us = column_int(stmt, 18);
 	grant->expires_us = column_int(stmt, 19);
 	grant->ended_us = column_int(stmt, 20);
+	grant->inbound = column_int(stmt, 22) != 0;
+	grant->client_port = (uint16_t)column_int(stmt, 23);
+	grant->remote_port_last = (uint16_t)column_int(stmt, 25);
+	grant->external_chosen = column_int(stmt, 26) != 0;
+	column_id(stmt, 27, &grant->bundle);
+	grant->clamped = column_int(stmt, 28) != 0;
+	grant->cut = column_int(stmt, 29) != 0;
+	grant->renewals = (uint32_t)column_int(stmt, 30);
+	enum status status = read_remotes(column_text(stmt, 24), grant, err);
+	if (status)
+		return status;
 	const uint8_t *context = column_blob(stmt, 21, &size);
 	if (!context || size == 0)
 		return STATUS_OK;
 	grant->context = malloc(size);
-	if (!grant->context)
+	if (!grant->context) {
+		grant_record_fini(grant);
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	}
 	memcpy(grant->context, context, size);
 	grant->context_size = size;
 	return STATUS_OK;
@@ -50,13 +87,14 @@ enum status grant_from_row(
 void grant_page_fini(struct grant_page *page)
 {
 	for (size_t i = 0; i < page->count; i++)
-		free(page->grants[i].context);
+		grant_record_fini(&page->grants[i]);
 	page->count = 0;
 }
 
 static bool is_listing(const struct store_grant_query *query)
 {
-	return id_is_zero(&query->id) && id_is_zero(&query->request_id);
+	return id_is_zero(&query->id) && id_is_zero(&query->request_id) &&
+		id_is_zero(&query->bundle);
 }
 
 static void grants_sql(const struct store_grant_query *query, struct condition *sql)
@@ -75,6 +113,8 @@ static void grants_sql(const struct store_grant_query *query, struct condition *
 		condition_add(sql, " AND client = ?7");
 	if (!id_is_zero(&query->session))
 		condition_add(sql, " AND session = ?8");
+	if (!id_is_zero(&query->bundle))
+		condition_add(sql, " AND bundle = ?10");
 	condition_add(sql, " ORDER BY id DESC LIMIT ?9");
 }
 
@@ -89,6 +129,7 @@ static void bind_query(struct sqlite3_stmt *stmt, const struct store_grant_query
 	bind_text(stmt, 6, query->gateway);
 	bind_text(stmt, 7, query->client);
 	bind_blob(stmt, 8, query->session.bytes, sizeof query->session.bytes);
+	bind_blob(stmt, 10, query->bundle.bytes, sizeof query->bundle.bytes);
 }
 
 /* The oldest grant that this step looks at; zero: the step reaches the end. */

@@ -55,6 +55,11 @@ static enum status load_principal(
 	column_copy(stmt, 4, principal.gateways, sizeof principal.gateways);
 	principal.max_grants = (uint64_t)column_int(stmt, 5);
 	principal.added_us = column_int(stmt, 6);
+	column_copy(stmt, 7, principal.clients, sizeof principal.clients);
+	column_copy(stmt, 8, principal.destinations, sizeof principal.destinations);
+	column_copy(stmt, 9, principal.protocols, sizeof principal.protocols);
+	principal.grants_per_second = (uint64_t)column_int(stmt, 10);
+	principal.max_lifetime_ms = (uint64_t)column_int(stmt, 11);
 	visitor->principal(visitor->arg, &principal);
 	return STATUS_OK;
 }
@@ -77,6 +82,10 @@ static enum status load_protocol(
 		ports = *end == ',' ? end + 1 : "";
 	}
 	column_copy(stmt, 4, protocol.owner, sizeof protocol.owner);
+	protocol.shared = column_int(stmt, 5) != 0;
+	protocol.remote_scope = (uint8_t)column_int(stmt, 6);
+	protocol.low_ports = column_int(stmt, 7) != 0;
+	protocol.max_ports = (uint16_t)column_int(stmt, 8);
 	visitor->protocol(visitor->arg, &protocol);
 	return STATUS_OK;
 }
@@ -123,7 +132,7 @@ static enum status load_grant(
 	if (status)
 		return status;
 	visitor->grant(visitor->arg, &grant);
-	free(grant.context);
+	grant_record_fini(&grant);
 	return STATUS_OK;
 }
 
@@ -141,6 +150,7 @@ static enum status load_flow(
 	flow.flow.transport = (uint8_t)column_int(stmt, 6);
 	flow.opened_us = column_int(stmt, 7);
 	flow.closed_us = column_int(stmt, 8);
+	column_endpoint(stmt, 9, &flow.flow.external);
 	visitor->flow(visitor->arg, &flow);
 	return STATUS_OK;
 }
@@ -158,11 +168,13 @@ enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
 			"FROM gateways",
 			load_gateway},
 		{visitor->principal,
-			"SELECT name, role, token_hash, gateway, gateways, max_grants, added_us "
+			"SELECT name, role, token_hash, gateway, gateways, max_grants, added_us, "
+			"clients, destinations, protocols, grants_per_second, max_lifetime_ms "
 			"FROM principals",
 			load_principal},
 		{visitor->protocol,
-			"SELECT guid, name, transport, primary_ports, owner FROM protocols",
+			"SELECT guid, name, transport, primary_ports, owner, shared, remote_scope, "
+			"low_ports, max_ports FROM protocols",
 			load_protocol},
 		{visitor->rule, "SELECT name, type, deny, protocol FROM rules", load_rule},
 		{visitor->session,
@@ -172,16 +184,17 @@ enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
 			"WHERE closed_us = 0",
 			load_session},
 		{visitor->grant,
-			"SELECT " GRANT_COLUMNS
-			" FROM grants WHERE id IN (SELECT id FROM grants WHERE state < 3 "
+			"SELECT " GRANT_COLUMNS " FROM grants WHERE id IN (SELECT id FROM grants "
+			"WHERE state < 3 OR state = 8 "
 			"UNION SELECT grant_id FROM flows WHERE closed_us = 0) ORDER BY id",
 			load_grant},
 		{visitor->flow,
 			"SELECT grant_id, flow, gateway, boot_id, client, remote, transport, "
-			"opened_us, closed_us FROM flows WHERE closed_us = 0 "
+			"opened_us, closed_us, external FROM flows WHERE closed_us = 0 "
 			"UNION ALL SELECT grant_id, flow, gateway, boot_id, client, remote, "
 			"transport, "
-			"opened_us, closed_us FROM flows WHERE closed_us > 0 AND closed_us > ?1",
+			"opened_us, closed_us, external FROM flows WHERE closed_us > 0 AND "
+			"closed_us > ?1",
 			load_flow},
 	};
 	for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

@@ -38,8 +38,9 @@ void grant_page_fini(struct grant_page *page);
 	"id, request_id, session, gateway, filter, protocol, rule, client, remote, external, "     \
 	"transport, flags, notify, state, "                                                        \
 	"reason, lifetime_ms, max_connections, connections, created_us, expires_us, ended_us, "    \
-	"context"
-/* A row of GRANT_COLUMNS; the context is malloc'd. */
+	"context, direction, client_port, remotes, remote_port_last, external_chosen, bundle, "    \
+	"clamped, cut, renewals"
+/* A row of GRANT_COLUMNS; context and remotes are malloc'd, and freed with grant_record_fini(). */
 enum status grant_from_row(
 	struct sqlite3_stmt *stmt, struct grant_record *ret_grant, struct error *err);
 

@@ -92,6 +92,7 @@ struct grant_record {
 	struct endpoint remote; /* inbound: no port; family ADDR_NONE = anybody, or `remotes` */
 	uint16_t remote_port_last; /* outbound: of a range, 0 = one port */
 	struct endpoint external; /* family ADDR_NONE = any; port 0 = any, or not chosen yet */
+	bool external_chosen; /* its port is the server's choice: another one may do */
 	uint8_t transport;
 	uint32_t flags; /* GrantFlag */
 	bool notify;
@@ -107,6 +108,10 @@ struct grant_record {
 	struct addr *remotes; /* inbound, several; owned as `context` */
 	size_t remote_count;
 };
+
+/* Copies what `from` owns; false (and nothing owned): memory. */
+bool grant_record_copy(struct grant_record *to, const struct grant_record *from);
+void grant_record_fini(struct grant_record *record);
 
 /* A flow between ESTABLISHED and some time after CLOSED: what deduplicates reports (I5). */
 struct flow_record {

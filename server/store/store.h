@@ -79,8 +79,7 @@ void store_txn_put_protocol(struct store_txn *txn, const struct protocol_record 
 void store_txn_put_rule(struct store_txn *txn, const struct rule_record *rule);
 void store_txn_put_session(struct store_txn *txn, const struct session_record *session);
 void store_txn_put_grant(struct store_txn *txn,
-	const struct grant_record
-		*grant); /* insert, or update of state, reason, connections, ended_us */
+	const struct grant_record *grant); /* insert, or update of what changes in a grant's life */
 void store_txn_put_flow(struct store_txn *txn,
 	const struct flow_record *flow); /* insert, or update of figures and closed_us */
 
@@ -126,7 +125,7 @@ struct store_grant_query {
 	struct id id, request_id,
 		before; /* zero = not by this; `before`: continue a newest-first listing */
 	char filter[64], gateway[64], client[48];
-	struct id session;
+	struct id session, bundle;
 	uint32_t limit; /* at most STORE_PAGE_MAX */
 };
 void store_read_grants(

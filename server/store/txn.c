@@ -14,7 +14,7 @@ void store_txn_free(struct store_txn *txn)
 			free(op->as.entry.body);
 			entry_fini(&op->as.entry.entry);
 		} else if (op->kind == OP_GRANT) {
-			free(op->as.grant.context);
+			grant_record_fini(&op->as.grant);
 		}
 		free(op);
 	}
@@ -35,27 +35,14 @@ static struct op *add(struct store_txn *txn, enum op_kind kind)
 	return op;
 }
 
-static uint8_t *copy_bytes(struct store_txn *txn, const uint8_t *bytes, size_t size)
-{
-	uint8_t *copy = size ? malloc(size) : NULL;
-	if (copy)
-		memcpy(copy, bytes, size);
-	else if (size)
-		error_set(&txn->result, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	return copy;
-}
-
 void store_txn_entry(struct store_txn *txn, const struct entry *entry)
 {
 	struct op *op = add(txn, OP_ENTRY);
 	if (!op)
 		return;
 	struct entry *copy = &op->as.entry.entry;
-	*copy = *entry;
-	copy->owned = copy_bytes(txn, entry->context, entry->context_size);
-	copy->context = copy->owned;
-	if (!copy->owned)
-		copy->context_size = 0;
+	if (!entry_copy(copy, entry))
+		error_set(&txn->result, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	entry_clean(copy);
 	struct error err;
 	if (entry_encode(copy, &op->as.entry.body, &op->as.entry.body_size, &err))
@@ -113,10 +100,8 @@ void store_txn_put_grant(struct store_txn *txn, const struct grant_record *grant
 	struct op *op = add(txn, OP_GRANT);
 	if (!op)
 		return;
-	op->as.grant = *grant;
-	op->as.grant.context = copy_bytes(txn, grant->context, grant->context_size);
-	if (!op->as.grant.context)
-		op->as.grant.context_size = 0;
+	if (!grant_record_copy(&op->as.grant, grant))
+		error_set(&txn->result, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 }
 
 void store_txn_put_flow(struct store_txn *txn, const struct flow_record *flow)

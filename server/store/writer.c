@@ -34,10 +34,12 @@ static const char *const statements[STATEMENT_COUNT] = {
 			"instance = ?5, last_report = ?6, joined_us = ?7",
 	[PUT_POSITION] = "UPDATE gateways SET instance = ?2, last_report = ?3 WHERE name = ?1",
 	[PUT_PRINCIPAL] = "INSERT INTO principals (name, role, token_hash, gateway, gateways, "
-			  "max_grants, added_us) "
-			  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-	[PUT_PROTOCOL] = "INSERT INTO protocols (guid, name, transport, primary_ports, owner) "
-			 "VALUES (?1, ?2, ?3, ?4, ?5)",
+			  "max_grants, added_us, clients, destinations, protocols, "
+			  "grants_per_second, max_lifetime_ms) "
+			  "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+	[PUT_PROTOCOL] = "INSERT INTO protocols (guid, name, transport, primary_ports, owner, "
+			 "shared, remote_scope, low_ports, max_ports) "
+			 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
 	[PUT_RULE] = "INSERT INTO rules (name, type, deny, protocol) VALUES (?1, ?2, ?3, ?4)",
 	[PUT_SESSION] = "INSERT INTO sessions (id, gateway, filter, user, protocol, client, "
 			"primary_client, primary_remote, "
@@ -48,16 +50,19 @@ static const char *const statements[STATEMENT_COUNT] = {
 		      "rule, client, remote, external, "
 		      "transport, flags, notify, state, reason, lifetime_ms, max_connections, "
 		      "connections, created_us, expires_us, "
-		      "ended_us, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
-		      "?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-		      "?19, ?20, ?21, ?22) ON CONFLICT (id) DO UPDATE SET state = ?14, reason = "
-		      "?15, connections = ?18, "
-		      "expires_us = ?20, ended_us = ?21",
-	[PUT_FLOW] = "INSERT INTO flows (grant_id, flow, gateway, boot_id, client, remote, "
-		     "transport, opened_us, closed_us) "
-		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (grant_id, flow, "
-		     "opened_us) "
-		     "DO UPDATE SET closed_us = ?9",
+		      "ended_us, context, direction, client_port, remotes, remote_port_last, "
+		      "external_chosen, bundle, clamped, cut, renewals) VALUES (?1, ?2, ?3, ?4, "
+		      "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
+		      "?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31) "
+		      "ON CONFLICT (id) DO UPDATE SET external = ?10, state = ?14, reason = "
+		      "?15, connections = ?18, expires_us = ?20, ended_us = ?21, clamped = ?29, "
+		      "cut = ?30, renewals = ?31",
+	[PUT_FLOW] =
+		"INSERT INTO flows (grant_id, flow, gateway, boot_id, client, remote, "
+		"transport, opened_us, closed_us, external) "
+		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (grant_id, flow, "
+		"opened_us) "
+		"DO UPDATE SET closed_us = ?9",
 	[FORGET_FLOWS] = "DELETE FROM flows WHERE (grant_id, flow, opened_us) IN (SELECT grant_id, "
 			 "flow, opened_us FROM flows "
 			 "WHERE closed_us > 0 AND closed_us < ?1 ORDER BY closed_us LIMIT ?2)",
@@ -184,6 +189,11 @@ static enum status apply_principal(
 	bind_text(stmt, 5, principal->gateways);
 	bind_int(stmt, 6, (int64_t)principal->max_grants);
 	bind_int(stmt, 7, principal->added_us);
+	bind_text(stmt, 8, principal->clients);
+	bind_text(stmt, 9, principal->destinations);
+	bind_text(stmt, 10, principal->protocols);
+	bind_int(stmt, 11, (int64_t)principal->grants_per_second);
+	bind_int(stmt, 12, (int64_t)principal->max_lifetime_ms);
 	return run(writer, PUT_PRINCIPAL, err);
 }
 
@@ -201,6 +211,10 @@ static enum status apply_protocol(
 	bind_int(stmt, 3, protocol->transport);
 	bind_text(stmt, 4, ports);
 	bind_text(stmt, 5, protocol->owner);
+	bind_int(stmt, 6, protocol->shared);
+	bind_int(stmt, 7, protocol->remote_scope);
+	bind_int(stmt, 8, protocol->low_ports);
+	bind_int(stmt, 9, protocol->max_ports);
 	return run(writer, PUT_PROTOCOL, err);
 }
 
@@ -219,6 +233,18 @@ static void bind_addr(struct sqlite3_stmt *stmt, int at, const struct addr *addr
 {
 	char text[ADDR_TEXT_SIZE];
 	addr_format(addr, text);
+	bind_text(stmt, at, text);
+}
+
+static void bind_addrs(struct sqlite3_stmt *stmt, int at, const struct addr *addrs, size_t count)
+{
+	char text[ENTRY_REMOTES_MAX * ADDR_TEXT_SIZE] = "", one[ADDR_TEXT_SIZE];
+	size_t used = 0;
+	for (size_t i = 0; i < count && i < ENTRY_REMOTES_MAX; i++) {
+		addr_format(&addrs[i], one);
+		used += (size_t)snprintf(
+			text + used, sizeof text - used, "%s%s", i ? "," : "", one);
+	}
 	bind_text(stmt, at, text);
 }
 
@@ -267,6 +293,15 @@ static enum status apply_grant(
 	bind_int(stmt, 20, grant->expires_us);
 	bind_int(stmt, 21, grant->ended_us);
 	bind_blob(stmt, 22, grant->context_size ? grant->context : NULL, grant->context_size);
+	bind_int(stmt, 23, grant->inbound);
+	bind_int(stmt, 24, grant->client_port);
+	bind_addrs(stmt, 25, grant->remotes, grant->remote_count);
+	bind_int(stmt, 26, grant->remote_port_last);
+	bind_int(stmt, 27, grant->external_chosen);
+	bind_id_or_null(stmt, 28, &grant->bundle);
+	bind_int(stmt, 29, grant->clamped);
+	bind_int(stmt, 30, grant->cut);
+	bind_int(stmt, 31, grant->renewals);
 	return run(writer, PUT_GRANT, err);
 }
 
@@ -283,6 +318,7 @@ static enum status apply_flow(
 	bind_int(stmt, 7, flow->flow.transport);
 	bind_int(stmt, 8, flow->opened_us);
 	bind_int(stmt, 9, flow->closed_us);
+	bind_endpoint(stmt, 10, &flow->flow.external);
 	return run(writer, PUT_FLOW, err);
 }
 

@@ -98,3 +98,20 @@ Test(id, increase_strictly_and_never_repeat_over_threads)
 		cr_assert_lt(compare(&ids[i - 1], &ids[i]), 0);
 	free(ids);
 }
+
+Test(id, parts_of_a_whole_have_ids_of_their_own)
+{
+	struct id whole = id_new(), other = id_new(), first = id_derive(&whole, 0);
+	struct id again = id_derive(&whole, 0), second = id_derive(&whole, 1),
+		  foreign = id_derive(&other, 0);
+	cr_expect(id_equal(&first, &again));
+	cr_expect_not(id_equal(&first, &second));
+	cr_expect_not(id_equal(&first, &foreign));
+	cr_expect_eq(first.bytes[6] >> 4, 8, "UUIDv8");
+	cr_expect_eq(first.bytes[8] >> 6, 2);
+	/* A retry may come years later, to another release: BLAKE2b-128 of 17 zero bytes. */
+	struct id zero = {{0}}, known = id_derive(&zero, 0);
+	char text[ID_TEXT_SIZE];
+	id_format(&known, text);
+	cr_expect_str_eq(text, "429fb468-c7e5-8bcf-bee9-268fa35b3267");
+}

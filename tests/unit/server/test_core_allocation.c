@@ -4,7 +4,7 @@
  * Linked with --wrap. */
 #include <pthread.h>
 
-#include "server/core/grant.h"
+#include "server/core/bundle.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
 #include "tests/unit/server/store_fixture.h"
@@ -52,7 +52,8 @@ static struct server_config config = {.default_lifetime_ms = 60000,
 	.unused_timeout_ms = 60000,
 	.session_idle_limit_ms = 60000,
 	.request_deadline_ms = 500,
-	.max_live_grants_per_filter = 100,
+	.reservation_timeout_ms = 30000,
+	.max_live_grants_per_filter = 100000,
 	.max_open_sessions_per_filter = 100};
 static struct gateway *gateway;
 static struct agent_link link_;
@@ -98,8 +99,8 @@ static void report(enum report_kind kind, const struct id *grant, uint64_t flow)
 	batch->reports[0].sequence = ++sequence;
 	batch->reports[0].kind = kind;
 	batch->reports[0].grant = *grant;
-	batch->reports[0].flow.id = flow;
-	batch->reports[0].flow.transport = 6;
+	batch->reports[0].told.flow.id = flow;
+	batch->reports[0].told.flow.transport = 6;
 	batch->reports[0].sync_sequence = told;
 	if (kind == REPORT_APPLIED)
 		acknowledged = told;
@@ -115,6 +116,7 @@ static void attach(void)
 	link_ = (struct agent_link){.ready = agent_ready, .send = agent_send, .end = agent_end};
 	gateway->connection = 1;
 	gateway->joined = true;
+	externals_set_range(&gateway->externals, 10000, 60000);
 	gateway_attach(gateway, &link_);
 }
 
@@ -158,8 +160,7 @@ static void wait_for(struct caller *caller)
 	cr_assert_null(caller->waiter.grant);
 }
 
-/* False: refused or failed, and said why. */
-static bool request(struct caller *caller, const struct id *session, uint16_t port)
+static struct grant_ask outbound(const struct id *session, uint16_t port)
 {
 	static uint8_t context[] = "abc";
 	struct grant_ask ask = {.protocol = "ftp",
@@ -167,9 +168,6 @@ static bool request(struct caller *caller, const struct id *session, uint16_t po
 		.until = UNTIL_INSTALLED,
 		.began_us = clock_mono_us(),
 		.deadline_us = CLOCK_NEVER};
-	memset(caller, 0, sizeof *caller);
-	caller->waiter.done = on_answer;
-	caller->waiter.arg = caller;
 	snprintf(ask.record.filter, sizeof ask.record.filter, "filter");
 	snprintf(ask.record.gateway, sizeof ask.record.gateway, "gw1");
 	(void)addr_parse("10.77.1.2", &ask.record.client);
@@ -180,7 +178,67 @@ static bool request(struct caller *caller, const struct id *session, uint16_t po
 	ask.record.session = *session;
 	ask.record.context = context;
 	ask.record.context_size = sizeof context;
-	if (core_request(&core, &ask, &caller->waiter, &caller->err)) {
+	return ask;
+}
+
+/* Two remotes, an external port that the server chooses. */
+static struct grant_ask inbound(uint16_t port)
+{
+	static struct addr remotes[2];
+	struct id none = {{0}};
+	struct grant_ask ask = outbound(&none, 0);
+	memset(&ask.record.remote, 0, sizeof ask.record.remote);
+	(void)addr_parse("10.77.2.2", &remotes[0]);
+	(void)addr_parse("10.77.2.3", &remotes[1]);
+	ask.record.inbound = true;
+	ask.record.client_port = port;
+	ask.record.remotes = remotes;
+	ask.record.remote_count = 2;
+	ask.record.flags = GRANT_ALLOW_MULTIPLE;
+	(void)addr_parse("10.77.2.101", &ask.record.external.addr);
+	return ask;
+}
+
+/* False: refused or failed, and said why. */
+static bool request_of(struct caller *caller, const struct grant_ask *ask)
+{
+	memset(caller, 0, sizeof *caller);
+	caller->waiter.done = on_answer;
+	caller->waiter.arg = caller;
+	if (core_request(&core, ask, &caller->waiter, &caller->err)) {
+		cr_assert_neq(caller->err.text[0], '\0');
+		return false;
+	}
+	wait_for(caller);
+	return caller->err.status == STATUS_OK;
+}
+
+static bool request(struct caller *caller, const struct id *session, uint16_t port)
+{
+	struct grant_ask ask = outbound(session, port);
+	return request_of(caller, &ask);
+}
+
+enum what { CANCEL, CUT, RENEW, COMMIT };
+
+/* A further decision about the caller's grant. */
+static bool change(struct caller *caller, enum what what)
+{
+	struct grant *grant = grant_find(&core, &caller->grant);
+	struct waiter *waiter = &caller->waiter;
+	enum status status = STATUS_OK;
+	if (!grant)
+		return false;
+	caller->answers = 0;
+	if (what == RENEW)
+		status = core_renew(grant, 0, "filter", waiter, &caller->err);
+	waiter->until = what == COMMIT ? UNTIL_INSTALLED : waiter->until;
+	if (what == COMMIT)
+		status = core_commit(grant, "filter", CLOCK_NEVER, waiter, &caller->err);
+	if (what == CANCEL || what == CUT)
+		status = core_cancel(&core, grant, END_CANCELLED_BY_FILTER, "filter", what == CUT,
+			waiter, &caller->err);
+	if (status) {
 		cr_assert_neq(caller->err.text[0], '\0');
 		return false;
 	}
@@ -190,15 +248,56 @@ static bool request(struct caller *caller, const struct id *session, uint16_t po
 
 static bool cancel(struct caller *caller)
 {
-	struct grant *grant = grant_find(&core, &caller->grant);
-	if (!grant)
+	return change(caller, CANCEL);
+}
+
+struct bundler {
+	struct bundle_waiter waiter;
+	unsigned answers;
+	enum status status;
+};
+
+static void on_bundle(void *arg, struct bundle_waiter *waiter, const struct error *err)
+{
+	struct bundler *bundler = arg;
+	bundler->answers++;
+	bundler->status = err->status;
+	bundle_waiter_fini(waiter);
+}
+
+static bool settle_bundle(struct bundler *bundler)
+{
+	int64_t deadline = clock_mono_us() + FIXTURE_DEADLINE_US;
+	while (bundler->answers == 0 && !core.broken)
+		wait_a_little(deadline);
+	if (bundler->answers == 0) {
+		bundle_leave(&bundler->waiter, LEAVE_GONE);
+		bundle_waiter_fini(&bundler->waiter);
 		return false;
-	caller->answers = 0;
-	if (core_cancel(
-		    &core, grant, END_CANCELLED_BY_FILTER, "filter", &caller->waiter, &caller->err))
-		return false;
-	wait_for(caller);
-	return caller->err.status == STATUS_OK;
+	}
+	cr_assert_eq(bundler->answers, 1);
+	return bundler->status == STATUS_OK;
+}
+
+/* Two grants as one, asked for twice, and ended. */
+static bool bundle_once(uint16_t port)
+{
+	static struct bundler bundler;
+	struct id none = {{0}}, bundle = id_new();
+	struct grant_ask asks[2] = {outbound(&none, port), inbound(port)};
+	struct error err;
+	for (int i = 0; i < 3; i++) {
+		memset(&bundler, 0, sizeof bundler);
+		bundler.waiter.done = on_bundle;
+		bundler.waiter.arg = &bundler;
+		enum status status = i < 2
+			? core_request_bundle(&core, &bundle, asks, 2, &bundler.waiter, &err)
+			: core_cancel_bundle(&core, &bundle, "filter", END_CANCELLED_BY_FILTER,
+				  "filter", false, &bundler.waiter, &err);
+		if (status || !settle_bundle(&bundler))
+			return false;
+	}
+	return true;
 }
 
 struct opener {
@@ -222,9 +321,7 @@ static bool settle_session(struct opener *opener)
 	while (opener->answers == 0 && !core.broken)
 		wait_a_little(deadline);
 	if (opener->answers == 0) {
-		struct session *session = session_find(&core, &opener->id);
-		if (session)
-			session_forget_waiter(session, &opener->waiter);
+		session_forget_waiter(&opener->waiter);
 		return false;
 	}
 	cr_assert_eq(opener->answers, 1);
@@ -236,11 +333,15 @@ static bool open_session(struct opener *opener)
 	struct session_record record = {.id = id_new(), .idle_limit_ms = 60000};
 	struct error err;
 	memset(opener, 0, sizeof *opener);
-	opener->waiter = (struct session_waiter){on_session, opener};
+	opener->waiter = (struct session_waiter){on_session, opener, NULL};
 	snprintf(record.gateway, sizeof record.gateway, "gw1");
 	snprintf(record.filter, sizeof record.filter, "filter");
 	(void)addr_parse("10.77.1.2", &record.client);
-	return !session_open(&core, &record, &opener->waiter, &err) && settle_session(opener);
+	(void)endpoint_parse("10.77.1.2:40000", true, &record.primary.client);
+	(void)endpoint_parse("10.77.2.2:21", true, &record.primary.remote);
+	record.primary.transport = 6;
+	return !session_open(&core, &record, CLOCK_NEVER, &opener->waiter, &err) &&
+		settle_session(opener);
 }
 
 static bool close_session(struct opener *opener)
@@ -265,6 +366,22 @@ static void flow_of(const struct caller *caller, uint64_t flow)
 	} while (refused && !core.broken);
 }
 
+/* Inbound, renewed and cut; reserved and committed; two as one. */
+static bool live_further(uint16_t port)
+{
+	struct caller caller;
+	struct grant_ask ask = inbound(port);
+	bool ok = request_of(&caller, &ask);
+	if (ok)
+		flow_of(&caller, port);
+	ok = ok && change(&caller, RENEW) && change(&caller, CUT);
+	ask.reserve = true;
+	ask.until = UNTIL_DECIDED;
+	ask.record.request_id = id_new();
+	ok &= request_of(&caller, &ask) && change(&caller, COMMIT) && cancel(&caller);
+	return bundle_once(port) && ok;
+}
+
 static bool live_once(uint16_t port)
 {
 	struct caller used, cancelled, tied;
@@ -284,8 +401,12 @@ static bool live_once(uint16_t port)
 static void populate(void)
 {
 	struct store_txn *txn = store_txn_new(fixture.store);
-	struct principal_record filter = {.name = "filter", .role = 3};
-	struct protocol_record protocol = {.guid = id_new(), .name = "ftp", .transport = 6};
+	struct principal_record filter = {.name = "filter",
+		.role = 3,
+		.clients = "10.77.0.0/16,fd77::/32",
+		.destinations = "10.77.2.0/24"};
+	struct protocol_record protocol = {
+		.guid = id_new(), .name = "ftp", .transport = 6, .shared = true, .low_ports = true};
 	struct rule_record rule = {.name = "allow ftp", .type = 1, .protocol = "ftp"};
 	store_txn_put_principal(txn, &filter);
 	store_txn_put_protocol(txn, &protocol);
@@ -316,7 +437,7 @@ static void end(void)
 	fixture_end(&fixture);
 }
 
-Test(core_allocation, every_allocation_fails_once, .timeout = 110)
+static void fail_each(bool (*live)(uint16_t port))
 {
 	struct error err = {0};
 	bool failed_before = false;
@@ -327,10 +448,10 @@ Test(core_allocation, every_allocation_fails_once, .timeout = 110)
 	gateway = gateway_find(&core, "gw1");
 	attach();
 	loop_thread = pthread_self();
-	cr_assert(live_once(999), "without failures it works");
+	cr_assert(live(999), "without failures it works");
 	for (unsigned n = 1; n < 2000; n++) {
 		until_failure = n;
-		bool ok = live_once((uint16_t)(1000 + n));
+		bool ok = live((uint16_t)(1000 + n));
 		bool none_failed = until_failure > 0;
 		until_failure = 0;
 		failed_before |= !ok;
@@ -340,7 +461,7 @@ Test(core_allocation, every_allocation_fails_once, .timeout = 110)
 			restart(); /* as the daemon does */
 		if (!gateway->link)
 			attach();
-		cr_assert(live_once((uint16_t)(20000 + n)), "after failure %u", n);
+		cr_assert(live((uint16_t)(20000 + n)), "after failure %u", n);
 		if (none_failed) {
 			cr_assert(ok && failed_before);
 			cr_assert_gt(n, 50);
@@ -351,6 +472,16 @@ Test(core_allocation, every_allocation_fails_once, .timeout = 110)
 		}
 	}
 	cr_assert_fail("there is always one more to fail");
+}
+
+Test(core_allocation, every_allocation_fails_once, .timeout = 110)
+{
+	fail_each(live_once);
+}
+
+Test(core_allocation, every_further_allocation_fails_once, .timeout = 110)
+{
+	fail_each(live_further);
 }
 
 /* ---- loading ---- */
@@ -370,6 +501,8 @@ Test(core_allocation, every_allocation_of_a_start_fails_once, .timeout = 110)
 	loop_thread = pthread_self();
 	for (uint16_t port = 1; port <= 3; port++)
 		cr_assert(request(&caller, &none, port));
+	struct grant_ask ask = inbound(5);
+	cr_assert(request_of(&caller, &ask));
 	cr_assert(open_session(&session));
 	cr_assert(request(&caller, &session.id, 4));
 	report(REPORT_FLOW_OPENED, &caller.grant, 7);
@@ -393,7 +526,7 @@ Test(core_allocation, every_allocation_of_a_start_fails_once, .timeout = 110)
 		}
 		core_begin(&core);
 		gateway = gateway_find(&core, "gw1");
-		cr_assert_eq(gateway->live_grants, 3); /* one was used up */
+		cr_assert_eq(gateway->live_grants, 4); /* one was used up */
 		attach();
 		if (none_failed) {
 			cr_assert_eq(status, STATUS_OK);

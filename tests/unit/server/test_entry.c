@@ -36,6 +36,10 @@ static struct entry whole(const char *client, const char *remote)
 		.client = address(client),
 		.remote = {address(remote), 1046},
 		.external = {address(client), 65535},
+		.bundle = id_new(),
+		.inbound = true,
+		.client_port = 65535,
+		.remote_port_last = 2000,
 		.transport = 6,
 		.flags = 31,
 		.lifetime_ms = UINT64_MAX,
@@ -45,6 +49,7 @@ static struct entry whole(const char *client, const char *remote)
 		.flow = {.id = UINT64_MAX,
 			.client = {address(client), 1},
 			.remote = {address(remote), 65535},
+			.external = {address(remote), 7},
 			.transport = 17,
 			.accounted = true,
 			.packets_sent = 1,
@@ -75,6 +80,14 @@ static void expect_equal(const struct entry *a, const struct entry *b)
 	cr_expect(addr_equal(&a->client, &b->client));
 	cr_expect(endpoint_equal(&a->remote, &b->remote));
 	cr_expect(endpoint_equal(&a->external, &b->external));
+	cr_expect(id_equal(&a->bundle, &b->bundle));
+	cr_expect_eq(a->inbound, b->inbound);
+	cr_expect_eq(a->client_port, b->client_port);
+	cr_expect_eq(a->remote_port_last, b->remote_port_last);
+	cr_assert_eq(a->remote_count, b->remote_count);
+	for (size_t i = 0; i < a->remote_count; i++)
+		cr_expect(addr_equal(&a->remotes[i], &b->remotes[i]));
+	cr_expect(endpoint_equal(&a->flow.external, &b->flow.external));
 	cr_expect_eq(a->transport, b->transport);
 	cr_expect_eq(a->flags, b->flags);
 	cr_expect_eq(a->lifetime_ms, b->lifetime_ms);
@@ -113,6 +126,13 @@ Test(entry, round_trips)
 	fill(longest->rule, sizeof longest->rule, 'r');
 	fill(longest->detail, sizeof longest->detail, 'd');
 	longest->context_size = ENTRY_CONTEXT_MAX;
+	struct addr remotes[ENTRY_REMOTES_MAX];
+	for (size_t i = 0; i < ENTRY_REMOTES_MAX; i++) {
+		remotes[i] = address("2001:db8:1111:2222:3333:4444:5555:6600");
+		remotes[i].bytes[15] = (uint8_t)i;
+	}
+	longest->remotes = remotes;
+	longest->remote_count = ENTRY_REMOTES_MAX;
 	for (size_t i = 0; i < sizeof context; i++)
 		context[i] = (uint8_t)i;
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {

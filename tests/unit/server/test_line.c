@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/grants/line.h"
 
@@ -18,9 +19,10 @@ static struct addr address(const char *text)
 static void join(struct line_place *place, const char *client, const char *remote, uint16_t port,
 	uint8_t transport)
 {
-	struct addr from = address(client);
-	struct endpoint to = {.addr = address(remote), .port = port};
-	cr_assert(line_join(&lines, &from, &to, transport, place));
+	struct line_key key = {.from = address(client),
+		.to = {.addr = address(remote), .port = port},
+		.transport = transport};
+	cr_assert(line_join(&lines, &key, place));
 }
 
 static void join_same(struct line_place *place)
@@ -54,6 +56,23 @@ Test(line, the_next_one_moves_up)
 	cr_expect_null(line_leave(&lines, &places[3]), "twice does no harm");
 }
 
+Test(line, whoever_has_the_door_goes_first)
+{
+	for (int i = 0; i < 3; i++)
+		join_same(&places[i]);
+	line_promote(&places[2]);
+	cr_expect(line_is_first(&places[2]));
+	line_promote(&places[2]);
+	join_same(&places[3]);
+	cr_expect_eq(line_leave(&lines, &places[2]), &places[0]);
+	line_promote(&places[1]);
+	cr_expect_eq(line_leave(&lines, &places[1]), &places[0]);
+	cr_expect_eq(line_leave(&lines, &places[0]), &places[3], "the end is where it was");
+	cr_expect_null(line_leave(&lines, &places[3]));
+	line_promote(&places[3]);
+	cr_expect_not(line_is_first(&places[3]), "in no line");
+}
+
 Test(line, every_part_of_the_key_counts)
 {
 	join_same(&places[0]);
@@ -62,9 +81,18 @@ Test(line, every_part_of_the_key_counts)
 	join(&places[3], "10.77.1.2", "10.77.2.2", 1047, IPPROTO_TCP);
 	join(&places[4], "10.77.1.2", "10.77.2.2", 1046, IPPROTO_UDP);
 	join(&places[5], "fd77:1::2", "fd77:2::2", 1046, IPPROTO_TCP);
-	for (int i = 0; i < 6; i++)
+	struct line_key range = {.from = address("10.77.1.2"),
+		.to = {.addr = address("10.77.2.2"), .port = 1046},
+		.to_port_last = 1047,
+		.transport = IPPROTO_TCP};
+	struct line_key anybody = range;
+	anybody.to_port_last = 0;
+	memset(&anybody.from, 0, sizeof anybody.from);
+	cr_assert(line_join(&lines, &range, &places[6]));
+	cr_assert(line_join(&lines, &anybody, &places[7]));
+	for (int i = 0; i < 8; i++)
 		cr_expect(line_is_first(&places[i]), "%d", i);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 8; i++)
 		cr_expect_null(line_leave(&lines, &places[i]));
 }
 

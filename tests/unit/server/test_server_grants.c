@@ -138,8 +138,8 @@ Test(server_grants, errors_name_the_field)
 	request.flags = GRANT_NO_KERNEL_MODE;
 	expect_refused(world.ftp, &request, STATUS_UNIMPLEMENTED, REASON_NONE, "");
 	request = grant_request();
-	request.external = TEXT("10.77.2.101");
-	expect_refused(world.ftp, &request, STATUS_UNIMPLEMENTED, REASON_NONE, "");
+	request.external_port = 2000;
+	expect_refused(world.ftp, &request, STATUS_INVALID_ARGUMENT, REASON_NONE, "external");
 	request = grant_request();
 	request.gateway = TEXT("gw9");
 	expect_refused(world.ftp, &request, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "");
@@ -290,6 +290,22 @@ Test(server_grants, a_missed_deadline_holds_for_an_agent_that_returns)
 	result_clear(&result);
 	agent_start(&gw1, NULL, 0);
 	cr_expect_eq(gw1.door_count, 0);
+	end();
+}
+
+/* Behind another one's door: not the gateway's fault, and it is said so. */
+Test(server_grants, a_deadline_missed_in_line)
+{
+	begin("request_deadline = 300ms");
+	Postern__V1__GrantRequest request = grant_request();
+	cr_expect_eq(ask(&world, world.ftp, &request, &result), STATUS_OK);
+	result_clear(&result);
+	start_request(world.ftp, &request, 0, &result);
+	WAIT_UNTIL(&world, result.done);
+	cr_expect_eq(result.err.reason, REASON_DEADLINE);
+	cr_expect_neq(strstr(result.err.text, "waited behind it"), NULL, "%s", result.err.text);
+	result_clear(&result);
+	cr_expect_eq(gw1.door_count, 1);
 	end();
 }
 

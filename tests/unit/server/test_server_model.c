@@ -2,14 +2,21 @@
  * admits flows as often as its doors say, and remembers every flow; callers, agent and server come
  * and go at any moment. When everything is quiet again the books of all three must agree: nobody
  * was let in twice, no flow is missing or told twice, no door is open that the journal does not
- * know (I1, I2, I4, I5, I6, I7, I9). */
-#include "tests/unit/server/fake_agent.h"
+ * know, no bundle is half there, no flow survived its cut (I1, I2, I4, I5, I6, I7, I9). */
+#include "tests/unit/server/grant_calls.h"
 
-enum { ASKS = 60, FLOWS = 400, PORTS = 6, STEPS = 250 };
+enum { ASKS = 60, FLOWS = 400, PORTS = 6, STEPS = 250, BUNDLES = 8, MEMBERS = 3, LIVES = 100 };
 
 struct asked {
 	Postern__V1__GrantRequest request;
 	char request_id[ID_TEXT_SIZE], session[ID_TEXT_SIZE], id[ID_TEXT_SIZE];
+	struct result result;
+	bool under_way;
+};
+
+struct asked_bundle {
+	struct bundle bundle;
+	char id[ID_TEXT_SIZE], first[ID_TEXT_SIZE];
 	struct result result;
 	bool under_way;
 };
@@ -25,7 +32,9 @@ static struct world world;
 static struct fake_agent gw1;
 static struct asked asks[ASKS];
 static struct made_flow flows[FLOWS];
-static size_t ask_count, flow_count;
+static struct asked_bundle bundles[BUNDLES];
+static char cuts[LIVES][ID_TEXT_SIZE]; /* grants whose cut was promised */
+static size_t ask_count, flow_count, bundle_count, promised_cuts;
 static char session[ID_TEXT_SIZE];
 static unsigned seed;
 
@@ -49,10 +58,27 @@ static void settle_ask(struct asked *asked)
 	result_clear(&asked->result);
 }
 
+static void settle_bundle(struct asked_bundle *asked)
+{
+	if (!asked->under_way || !asked->result.done)
+		return;
+	asked->under_way = false;
+	if (asked->result.err.status == STATUS_OK) {
+		const Postern__V1__BundleReply *reply = bundle_of(&asked->result);
+		cr_assert_eq(reply->n_grants, MEMBERS);
+		const char *id = reply->grants[0]->grant->id;
+		cr_assert(!asked->first[0] || strcmp(asked->first, id) == 0, "two for one id");
+		snprintf(asked->first, sizeof asked->first, "%s", id);
+	}
+	result_clear(&asked->result);
+}
+
 static void settle_asks(void)
 {
 	for (size_t i = 0; i < ask_count; i++)
 		settle_ask(&asks[i]);
+	for (size_t i = 0; i < bundle_count; i++)
+		settle_bundle(&bundles[i]);
 }
 
 static void send_ask(struct asked *asked)
@@ -73,6 +99,13 @@ static void new_ask(void)
 	memset(asked, 0, sizeof *asked);
 	asked->request = grant_request();
 	asked->request.remote_port = 1046 + roll(PORTS);
+	if (roll(3) == 0) {
+		asked->request = accept_request();
+		asked->request.client_port = 4000 + roll(PORTS);
+		asked->request.remote = roll(2) ? asked->request.remote : TEXT("");
+		asked->request.external = roll(3) ? TEXT(EXTERNAL) : TEXT("");
+	}
+	asked->request.reserve = roll(5) == 0;
 	if (roll(3) == 0) {
 		asked->request.flags = GRANT_ALLOW_MULTIPLE;
 		asked->request.max_connections = 2 + roll(3);
@@ -96,6 +129,111 @@ static void cancel_some(void)
 	enum status status = cancel(&world, world.ftp, asked->id, &result);
 	cr_assert(status == STATUS_OK || result.err.reason == REASON_ALREADY_ENDED, "%s",
 		result.err.text);
+	result_clear(&result);
+}
+
+/* A grant of a single ask, NULL = none yet. */
+static const char *some_grant(void)
+{
+	const struct asked *asked = ask_count ? &asks[roll((unsigned)ask_count)] : NULL;
+	return asked && asked->id[0] ? asked->id : NULL;
+}
+
+/* The agent may be away, or on its way: nobody waits for long. */
+static void cut_some(void)
+{
+	static struct result result;
+	const char *id = some_grant();
+	if (!id || promised_cuts == LIVES)
+		return;
+	start_cut(world.ftp, id, 30, &result);
+	WAIT_UNTIL(&world, result.done);
+	bool begun = result.err.status == STATUS_OK || result.err.reason == REASON_DEADLINE;
+	cr_assert(begun || result.err.status == STATUS_DEADLINE_EXCEEDED ||
+			result.err.reason == REASON_ALREADY_ENDED,
+		"%s", result.err.text);
+	if (begun)
+		memcpy(cuts[promised_cuts++], id, ID_TEXT_SIZE);
+	result_clear(&result);
+}
+
+static void renew_some(void)
+{
+	static struct result result;
+	Postern__V1__GrantRenewRequest request = POSTERN__V1__GRANT_RENEW_REQUEST__INIT;
+	const char *id = some_grant();
+	if (!id)
+		return;
+	request.id = TEXT(id);
+	start_grants_call(world.ftp, "Renew", &request.base, 30, &result);
+	WAIT_UNTIL(&world, result.done);
+	cr_assert(result.err.status == STATUS_OK || result.err.status == STATUS_DEADLINE_EXCEEDED ||
+			result.err.status == STATUS_FAILED_PRECONDITION ||
+			result.err.status == STATUS_ABORTED,
+		"%s", result.err.text);
+	result_clear(&result);
+}
+
+static void commit_some(void)
+{
+	static struct result result;
+	const char *id = some_grant();
+	if (!id)
+		return;
+	Postern__V1__GrantCommitRequest request = commit_request(id);
+	request.wait =
+		roll(2) ? POSTERN__V1__WAIT__WAIT_DECIDED : POSTERN__V1__WAIT__WAIT_INSTALLED;
+	start_grants_call(world.ftp, "Commit", &request.base, 30, &result);
+	WAIT_UNTIL(&world, result.done);
+	cr_assert(result.err.status == STATUS_OK || result.err.status == STATUS_DEADLINE_EXCEEDED ||
+			result.err.status == STATUS_FAILED_PRECONDITION ||
+			result.err.status == STATUS_ABORTED ||
+			result.err.reason == REASON_GATEWAY_DOWN,
+		"%s: %s", status_name(result.err.status), result.err.text);
+	result_clear(&result);
+}
+
+static void send_bundle(struct asked_bundle *asked)
+{
+	if (asked->under_way)
+		return;
+	asked->under_way = true;
+	start_grants_call(world.ftp, "RequestBundle", &asked->bundle.request.base,
+		roll(4) ? 2000 : 20, &asked->result);
+}
+
+static void new_bundle(void)
+{
+	struct asked_bundle *asked = &bundles[bundle_count];
+	struct id id = id_new();
+	if (bundle_count == BUNDLES)
+		return;
+	bundle_count++;
+	memset(asked, 0, sizeof *asked);
+	bundle_init(&asked->bundle, MEMBERS);
+	for (uint32_t i = 0; i < MEMBERS; i++)
+		asked->bundle.grants[i].remote_port = 2000 + MEMBERS * (uint32_t)bundle_count + i;
+	id_format(&id, asked->id);
+	asked->bundle.request.bundle = asked->id;
+	send_bundle(asked);
+}
+
+static void change_bundle(void)
+{
+	static struct result result;
+	struct asked_bundle *asked = bundle_count ? &bundles[roll((unsigned)bundle_count)] : NULL;
+	if (!asked || roll(2)) {
+		new_bundle();
+		return;
+	}
+	if (roll(3)) {
+		send_bundle(asked);
+		return;
+	}
+	enum status status = cancel_bundle(&world, world.ftp, asked->id, false, &result);
+	cr_assert(status == STATUS_OK || status == STATUS_NOT_FOUND ||
+			result.err.reason == REASON_ALREADY_ENDED,
+		"%s", result.err.text);
 	result_clear(&result);
 }
 
@@ -158,6 +296,18 @@ static void close_flow(void)
 		return;
 	flow->is_closed = true;
 	report_flow(flow);
+}
+
+/* What the agent was told to cut ends in the kernel. */
+static void cut_flows(void)
+{
+	for (size_t i = 0; i < gw1.cut_count; i++)
+		for (size_t j = 0; j < flow_count; j++)
+			if (strcmp(flows[j].grant, gw1.cut[i]) == 0 && !flows[j].is_closed) {
+				flows[j].is_closed = true;
+				report_flow(&flows[j]);
+			}
+	gw1.cut_count = 0;
 }
 
 /* What was not acknowledged goes again, with its sequences and in their order. */
@@ -236,6 +386,37 @@ static void expect_flows(void)
 	for (size_t i = 0; i < flow_count; i++)
 		closed += flows[i].is_closed;
 	cr_expect_eq(COUNT(&world, CLOSED, NULL), closed);
+	for (size_t i = 0; i < promised_cuts; i++)
+		for (size_t j = 0; j < flow_count; j++)
+			cr_expect(strcmp(flows[j].grant, cuts[i]) != 0 || flows[j].is_closed,
+				"a flow survived its cut");
+}
+
+/* All of its members were granted, or none. */
+static void expect_bundles(void)
+{
+	static struct result result;
+	Postern__V1__GrantListRequest request = POSTERN__V1__GRANT_LIST_REQUEST__INIT;
+	request.all = true;
+	cr_assert_eq(grants_call(&world, world.admin, "List", &request.base, &result), STATUS_OK);
+	for (size_t i = 0; i < bundle_count; i++) {
+		size_t members = 0;
+		for (size_t j = 0; j < result.item_count; j++) {
+			const Postern__V1__Grant *grant =
+				((Postern__V1__GrantReply *)result.items[j])->grant;
+			members += strcmp(grant->bundle, bundles[i].id) == 0;
+		}
+		cr_expect(members == 0 || members == MEMBERS, "%zu members", members);
+	}
+	result_clear(&result);
+}
+
+static void expect_distinct_ports(void)
+{
+	for (size_t i = 0; i < gw1.door_count; i++)
+		for (size_t j = i + 1; j < gw1.door_count; j++)
+			cr_expect(!gw1.doors[i].external_port ||
+				gw1.doors[i].external_port != gw1.doors[j].external_port);
 }
 
 static void expect_doors(void)
@@ -257,7 +438,8 @@ static void expect_doors(void)
 	cr_expect_eq(gw1.door_count, active, "a door that the journal does not know");
 	size_t live = result.item_count;
 	result_clear(&result);
-	cr_expect_eq(COUNT(&world, GRANTED, NULL), COUNT(&world, ENDED, NULL) + live);
+	cr_expect_eq(COUNT(&world, GRANTED, NULL) + COUNT(&world, RESERVED, NULL),
+		COUNT(&world, ENDED, NULL) + live);
 }
 
 static void quieten(void)
@@ -268,19 +450,24 @@ static void quieten(void)
 		WAIT_UNTIL(&world, !asks[i].under_way || asks[i].result.done);
 		settle_ask(&asks[i]);
 	}
+	for (size_t i = 0; i < bundle_count; i++) {
+		WAIT_UNTIL(&world, !bundles[i].under_way || bundles[i].result.done);
+		settle_bundle(&bundles[i]);
+	}
 	world_idle(&world, 50);
+	cut_flows();
 	agent_settle(&gw1);
 }
 
 static void run(unsigned number)
 {
 	seed = number;
-	ask_count = flow_count = 0;
+	ask_count = flow_count = bundle_count = promised_cuts = 0;
 	session[0] = '\0';
 	world_begin_in(&world, "/dev/shm", "");
 	agent_init(&gw1, &world, "gw1");
 	for (int i = 0; i < STEPS; i++) {
-		unsigned what = roll(40);
+		unsigned what = roll(55);
 		if (what < 14)
 			new_ask();
 		else if (what < 16 && ask_count)
@@ -297,6 +484,15 @@ static void run(unsigned number)
 			toggle_agent();
 		else if (what < 39)
 			restart_server();
+		else if (what < 42)
+			cut_some();
+		else if (what < 46)
+			renew_some();
+		else if (what < 50)
+			commit_some();
+		else if (what < 54)
+			change_bundle();
+		cut_flows();
 		for (unsigned j = roll(4); j > 0; j--)
 			loop_step(world.loop, 1);
 		settle_asks();
@@ -305,8 +501,13 @@ static void run(unsigned number)
 	for (size_t i = 0; i < ask_count; i++) /* I6: nobody gets a second grant by asking again */
 		if (asks[i].id[0])
 			send_ask(&asks[i]);
+	for (size_t i = 0; i < bundle_count; i++)
+		if (bundles[i].first[0])
+			send_bundle(&bundles[i]);
 	quieten();
 	expect_flows();
+	expect_bundles();
+	expect_distinct_ports();
 	expect_doors();
 	expect_intact(&world);
 	agent_disconnect(&gw1);

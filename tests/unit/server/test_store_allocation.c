@@ -61,11 +61,14 @@ static bool commit(void)
 		.state = 1,
 		.context = context,
 		.context_size = sizeof context};
+	struct addr remotes[2] = {{ADDR_IPV4, {10, 77, 2, 2}}, {ADDR_IPV4, {10, 77, 2, 3}}};
 	struct rule_record rule = {.type = 1};
 	struct answer answer = {0};
 	struct store_txn *txn = store_txn_new(fixture.store);
 	if (!txn)
 		return false;
+	entry.remotes = grant.remotes = remotes;
+	entry.remote_count = grant.remote_count = 2;
 	entry.context = context;
 	entry.context_size = sizeof context;
 	snprintf(rule.name, sizeof rule.name, "rule %d", rand() /* allowed: names that differ */);

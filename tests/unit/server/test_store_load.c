@@ -10,6 +10,7 @@ struct loaded {
 	struct flow_record flows[4];
 	uint8_t context[16];
 	size_t context_size;
+	struct addr remotes[2];
 	int gateways, principals, protocols, rules, sessions, grant_count, flow_count;
 };
 
@@ -56,6 +57,8 @@ static void on_grant(void *arg, const struct grant_record *record)
 		memcpy(loaded->context, record->context, record->context_size);
 		loaded->context_size = record->context_size;
 	}
+	for (size_t i = 0; i < record->remote_count && i < 2; i++)
+		loaded->remotes[i] = record->remotes[i];
 	loaded->grants[loaded->grant_count++] = *record;
 }
 
@@ -127,13 +130,22 @@ Test(store_load, everything_live_comes_back_as_it_was)
 		.gateway = "",
 		.gateways = "gw1,gw2",
 		.max_grants = 5,
+		.clients = "10.77.0.0/16,fd77::/32",
+		.destinations = "10.77.2.0/24",
+		.protocols = "ftp,sip",
+		.grants_per_second = 50,
+		.max_lifetime_ms = 60000,
 		.added_us = 3};
 	struct protocol_record protocol = {.guid = id_new(),
 		.name = "ftp",
 		.transport = 6,
 		.primary_ports = {21, 2121, 65535},
 		.primary_port_count = 3,
-		.owner = "ftp"};
+		.owner = "ftp",
+		.shared = true,
+		.remote_scope = REMOTE_PEER_NETWORK,
+		.low_ports = true,
+		.max_ports = 1024};
 	struct rule_record rule = {.name = "protocol ftp", .type = 1, .protocol = "ftp"};
 	struct session_record session = {.id = id_new(),
 		.gateway = "gw1",
@@ -146,13 +158,22 @@ Test(store_load, everything_live_comes_back_as_it_was)
 			.transport = 6},
 		.idle_limit_ms = 1000,
 		.opened_us = 4};
+	struct addr remotes[2] = {endpoint("10.77.2.2:1").addr, endpoint("[fd77:2::2]:1").addr};
 	struct grant_record grant = grant_of(2);
+	grant.bundle = id_new();
+	grant.inbound = grant.external_chosen = grant.clamped = grant.cut = true;
+	grant.client_port = 4000;
+	grant.remote_port_last = 65535;
+	grant.renewals = 3;
+	grant.remotes = remotes;
+	grant.remote_count = 2;
 	struct flow_record flow = {.gateway = "gw1",
 		.boot_id = "boot",
 		.grant = grant.id,
 		.flow = {.id = UINT64_MAX - 1,
 			.client = endpoint("[fd77:1::2]:5"),
 			.remote = endpoint("[fd77:2::2]:1046"),
+			.external = endpoint("[fd77:2::101]:5"),
 			.transport = 6},
 		.opened_us = 5};
 	fixture_begin(&fixture);
@@ -180,9 +201,18 @@ Test(store_load, everything_live_comes_back_as_it_was)
 		0);
 	cr_expect_str_eq(loaded.principal.gateways, "gw1,gw2");
 	cr_expect_eq(loaded.principal.max_grants, 5);
+	cr_expect_str_eq(loaded.principal.clients, "10.77.0.0/16,fd77::/32");
+	cr_expect_str_eq(loaded.principal.destinations, "10.77.2.0/24");
+	cr_expect_str_eq(loaded.principal.protocols, "ftp,sip");
+	cr_expect_eq(loaded.principal.grants_per_second, 50);
+	cr_expect_eq(loaded.principal.max_lifetime_ms, 60000);
 	cr_assert_eq(loaded.protocols, 1);
 	cr_expect(id_equal(&loaded.protocol.guid, &protocol.guid));
 	cr_expect_eq(loaded.protocol.primary_port_count, 3);
+	cr_expect(loaded.protocol.shared);
+	cr_expect(loaded.protocol.low_ports);
+	cr_expect_eq(loaded.protocol.remote_scope, REMOTE_PEER_NETWORK);
+	cr_expect_eq(loaded.protocol.max_ports, 1024);
 	cr_expect_eq(memcmp(loaded.protocol.primary_ports, protocol.primary_ports,
 			     sizeof protocol.primary_ports),
 		0);
@@ -200,6 +230,16 @@ Test(store_load, everything_live_comes_back_as_it_was)
 	cr_expect(endpoint_equal(&loaded.grants[0].external, &grant.external));
 	cr_expect_eq(loaded.grants[0].connections, 3);
 	cr_expect(loaded.grants[0].notify);
+	cr_expect(loaded.grants[0].inbound && loaded.grants[0].external_chosen);
+	cr_expect(loaded.grants[0].clamped && loaded.grants[0].cut);
+	cr_expect_eq(loaded.grants[0].client_port, 4000);
+	cr_expect_eq(loaded.grants[0].remote_port_last, 65535);
+	cr_expect_eq(loaded.grants[0].renewals, 3);
+	cr_expect(id_equal(&loaded.grants[0].bundle, &grant.bundle));
+	cr_assert_eq(loaded.grants[0].remote_count, 2);
+	cr_expect(addr_equal(&loaded.remotes[0], &grant.remotes[0]));
+	cr_expect(addr_equal(&loaded.remotes[1], &grant.remotes[1]));
+	cr_expect(endpoint_equal(&loaded.flows[0].flow.external, &flow.flow.external));
 	cr_expect_eq(loaded.context_size, grant.context_size);
 	cr_expect_eq(memcmp(loaded.context, grant.context, grant.context_size), 0);
 	cr_assert_eq(loaded.flow_count, 1);
@@ -225,7 +265,7 @@ Test(store_load, what_has_ended_does_not_come_back_but_flows_are_remembered_for_
 {
 	struct fixture fixture;
 	int64_t now = clock_real_us(), long_ago = now - 16 * 60 * 1000000LL;
-	struct grant_record live = grant_of(1), ended = grant_of(3), flowing = grant_of(3);
+	struct grant_record live = grant_of(8), ended = grant_of(3), flowing = grant_of(3);
 	struct session_record session = {.id = id_new(), .gateway = "gw1", .opened_us = 1};
 	fixture_begin(&fixture);
 	fixture_add_gateway(&fixture, "gw1");
@@ -286,6 +326,11 @@ Test(store_load, an_update_keeps_what_a_grant_was_born_with)
 	store_txn_put_grant(txn, &grant);
 	later.state = 2;
 	later.connections = 5;
+	later.external = endpoint("10.77.2.101:2001");
+	later.expires_us = 40;
+	later.cut = later.clamped = true;
+	later.renewals = 1;
+	later.client_port = 9;
 	later.context = NULL;
 	later.context_size = 0;
 	snprintf(later.filter, sizeof later.filter, "another");
@@ -295,6 +340,11 @@ Test(store_load, an_update_keeps_what_a_grant_was_born_with)
 	cr_assert_eq(loaded.grant_count, 1);
 	cr_expect_eq(loaded.grants[0].state, 2);
 	cr_expect_eq(loaded.grants[0].connections, 5);
+	cr_expect(endpoint_equal(&loaded.grants[0].external, &later.external));
+	cr_expect_eq(loaded.grants[0].expires_us, 40);
+	cr_expect(loaded.grants[0].cut && loaded.grants[0].clamped);
+	cr_expect_eq(loaded.grants[0].renewals, 1);
+	cr_expect_eq(loaded.grants[0].client_port, 0);
 	cr_expect_str_eq(loaded.grants[0].filter, "ftp");
 	cr_expect_eq(loaded.context_size, 4);
 	fixture_end(&fixture);

@@ -114,6 +114,101 @@ Test(sync, an_end_forgets_what_was_leaving)
 	cr_expect_null(sync_pop_gone(&sync_state, 0));
 }
 
+/* A renewal: told again, and until then what the agent knows is still what must be removed. */
+Test(sync, what_is_told_again_is_not_forgotten)
+{
+	sync_open(&sync_state);
+	sync_next(&sync_state, 0, &item);
+	sync_add(&sync_state, &doors[0]);
+	sync_retell(&sync_state, &doors[0]);
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.door_count, 1);
+	cr_expect_eq(sync_pop_held(&sync_state, item.sequence), &doors[0]);
+	cr_expect_not(sync_has_item(&sync_state));
+	sync_retell(&sync_state, &doors[0]);
+	cr_expect_null(sync_pop_held(&sync_state, item.sequence), "of the older item");
+	cr_expect_not(sync_remove(&sync_state, &doors[0]), "the agent knows it");
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.removed_count, 1);
+	cr_expect_eq(item.door_count, 0);
+	cr_expect_eq(sync_pop_gone(&sync_state, item.sequence), &doors[0]);
+	sync_retell(&sync_state, &doors[0]);
+	cr_expect_not(sync_has_item(&sync_state), "what is out is not told");
+}
+
+Test(sync, a_refused_door_is_dropped_unless_it_was_told_again)
+{
+	sync_open(&sync_state);
+	sync_next(&sync_state, 0, &item);
+	sync_add(&sync_state, &doors[0]);
+	cr_expect_not(sync_drop(&sync_state, &doors[0], 9999), "not told yet");
+	sync_next(&sync_state, 0, &item);
+	cr_expect_not(sync_drop(&sync_state, &doors[0], item.sequence - 1), "an older item's");
+	cr_expect(sync_drop(&sync_state, &doors[0], item.sequence));
+	cr_expect_eq(doors[0].place, SYNC_OUT);
+	sync_add(&sync_state, &doors[0]);
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(sync_pop_held(&sync_state, item.sequence), &doors[0]);
+	cr_expect_not(sync_drop(&sync_state, &doors[0], item.sequence), "it is held");
+}
+
+Test(sync, what_belongs_together_travels_together)
+{
+	sync_open(&sync_state);
+	sync_next(&sync_state, 0, &item);
+	for (size_t i = 0; i < SYNC_DOORS_MAX + 10; i++) {
+		sync_add(&sync_state, &doors[i]);
+		doors[i].with_next = i >= SYNC_DOORS_MAX - 10 && i < SYNC_DOORS_MAX + 9;
+	}
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.door_count, SYNC_DOORS_MAX - 10, "the group does not fit");
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.door_count, 20);
+	/* One that is larger than an item is split: it must not wait for ever. */
+	for (size_t i = 0; i < SYNC_DOORS_MAX + 10; i++) {
+		sync_drop(&sync_state, &doors[i], item.sequence);
+		sync_add(&sync_state, &doors[i]);
+		doors[i].with_next = true;
+	}
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.door_count, SYNC_DOORS_MAX);
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.door_count, 10);
+}
+
+Test(sync, a_cut_travels_behind_the_removals_and_with_every_stream)
+{
+	static struct sync_door cut;
+	memset(&cut, 0, sizeof cut);
+	sync_add_cut(&sync_state, &cut);
+	sync_open(&sync_state);
+	sync_next(&sync_state, 0, &item);
+	cr_expect(item.snapshot_end);
+	cr_expect_eq(item.cut_count, 1);
+	cr_expect_null(sync_pop_cut(&sync_state, item.sequence - 1));
+	sync_close(&sync_state);
+	while (sync_pop_gone(&sync_state, 0))
+		;
+	sync_open(&sync_state);
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.cut_count, 1, "not acknowledged: told again");
+	cr_expect_eq(sync_pop_cut(&sync_state, item.sequence), &cut);
+	cr_expect_eq(cut.place, SYNC_OUT);
+	for (size_t i = 0; i < SYNC_REMOVED_MAX + 1; i++)
+		sync_add(&sync_state, &doors[i]);
+	while (sync_has_item(&sync_state))
+		sync_next(&sync_state, 0, &item);
+	for (size_t i = 0; i < SYNC_REMOVED_MAX + 1; i++)
+		sync_remove(&sync_state, &doors[i]);
+	sync_add_cut(&sync_state, &cut);
+	sync_add_cut(&sync_state, &cut);
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.cut_count, 0, "a removal is still missing");
+	sync_next(&sync_state, 0, &item);
+	cr_expect_eq(item.removed_count, 1);
+	cr_expect_eq(item.cut_count, 1);
+}
+
 /* ---- against a model ---- */
 
 enum { DOORS = 60 };
@@ -169,7 +264,7 @@ static void close_stream(struct model *model)
 static void step(struct model *model, unsigned *seed)
 {
 	size_t i = (size_t)rand_r(seed) % DOORS;
-	switch (rand_r(seed) % 8) {
+	switch (rand_r(seed) % 9) {
 	case 0:
 	case 1:
 	case 2:
@@ -191,6 +286,10 @@ static void step(struct model *model, unsigned *seed)
 			acknowledge(model, model->received - (uint64_t)(rand_r(seed) % 3));
 		return;
 	case 6:
+		if (model->wanted[i])
+			sync_retell(&sync_state, &doors[i]);
+		return;
+	case 7:
 		if (!model->open) {
 			sync_open(&sync_state);
 			model->open = true;

@@ -250,8 +250,10 @@ static inline void world_populate(struct world *world)
 	world_principal(world, txn, TOKEN_SIP, RPC_ROLE_FILTER, "sip-filter", "gw2");
 	world_principal(world, txn, TOKEN_GW1, RPC_ROLE_AGENT, "gw1", "");
 	world_principal(world, txn, TOKEN_GW2, RPC_ROLE_AGENT, "gw2", "");
-	struct protocol_record ftp = {.guid = id_new(), .name = "ftp", .transport = 6};
-	struct protocol_record dns = {.guid = id_new(), .name = "dns", .transport = 17};
+	struct protocol_record ftp = {
+		.guid = id_new(), .name = "ftp", .transport = 6, .shared = true};
+	struct protocol_record dns = {
+		.guid = id_new(), .name = "dns", .transport = 17, .shared = true};
 	struct rule_record rule = {.name = "allow ftp", .type = 1, .protocol = "ftp"};
 	store_txn_put_protocol(txn, &ftp);
 	store_txn_put_protocol(txn, &dns);
@@ -389,6 +391,24 @@ static inline void expect_state(
 }
 
 /* ---- sessions ---- */
+
+/* With the primary connection 10.77.1.2:40000 to 10.77.2.2:21. */
+static inline void start_watched_session(
+	struct rpc_client *client, uint32_t deadline_ms, struct result *result)
+{
+	Postern__V1__SessionOpenRequest request = POSTERN__V1__SESSION_OPEN_REQUEST__INIT;
+	Postern__V1__Flow primary = POSTERN__V1__FLOW__INIT;
+	request.gateway = TEXT("gw1");
+	request.client = TEXT("10.77.1.2");
+	request.primary = &primary;
+	primary.client = TEXT("10.77.1.2");
+	primary.client_port = 40000;
+	primary.remote = TEXT("10.77.2.2");
+	primary.remote_port = 21;
+	primary.transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	start_call(client, &postern__v1__sessions__descriptor, "Open", &request.base, deadline_ms,
+		result);
+}
 
 static inline enum status open_session(
 	struct world *world, struct rpc_client *client, struct result *result)
