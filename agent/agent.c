@@ -74,6 +74,7 @@ static void on_track(void *arg, enum track_event event, const struct tracked *fl
 {
 	struct agent *agent = arg;
 	flows_event(&agent->flows, event, flow, clock_mono_us());
+	primaries_event(&agent->primaries, event, flow);
 }
 
 struct dumping {
@@ -89,24 +90,30 @@ static void on_dumped(void *arg, enum track_event event, const struct tracked *f
 }
 
 /* `silent`: what is found was there before us, and the next inventory tells of it. */
-static bool take_stock(struct agent *agent, bool silent, struct error *err)
+static enum status take_stock(struct agent *agent, bool silent, struct error *err)
 {
 	struct dumping dumping = {.agent = agent, .silent = silent};
 	/* Events before and after, so that what ended meanwhile ends with its figures. */
 	agent_drain_events(agent);
 	flows_dump_begin(&agent->flows);
-	if (conntrack_dump(agent->conntrack, on_dumped, &dumping, err))
-		return false;
+	enum status status = conntrack_dump(agent->conntrack, on_dumped, &dumping, err);
+	if (status)
+		return status;
 	agent_drain_events(agent);
 	flows_dump_end(&agent->flows);
-	return true;
+	return STATUS_OK;
+}
+
+enum status agent_take_stock(struct agent *agent, struct error *err)
+{
+	return take_stock(agent, false, err);
 }
 
 static void stock(void *arg)
 {
 	struct agent *agent = arg;
 	struct error err;
-	if (!take_stock(agent, false, &err)) {
+	if (take_stock(agent, false, &err)) {
 		log_err("%s: trying again", err.text);
 		loop_timer_set(agent->loop, &agent->stock, clock_mono_us() + 1000000, stock, agent);
 		return;
@@ -118,6 +125,7 @@ static void stock(void *arg)
 		agent->untold_overruns = 0;
 	}
 	link_wake(agent->link);
+	sessions_check(agent);
 	sync_audit_soon(agent);
 }
 
@@ -153,7 +161,7 @@ void agent_drain_events(struct agent *agent)
 void agent_inventory(struct agent *agent)
 {
 	struct error err;
-	if (!take_stock(agent, false, &err))
+	if (take_stock(agent, false, &err))
 		log_err("%s: the inventory tells what was known before", err.text);
 	agent->reports.dropped = 0;
 	reports_add(&agent->reports, REPORT_INVENTORY_BEGIN, clock_mono_us());
@@ -261,6 +269,7 @@ static struct nft_config nft_config_of(const struct agent *agent, const struct a
 		.priority = config->priority,
 		.mark = (uint32_t)config->mark,
 		.mark_oneway = (uint32_t)config->mark_oneway,
+		.renewal = (enum nft_renewal)config->renewal,
 		.boot_id = agent->boot_id};
 }
 
@@ -277,11 +286,17 @@ static const char *adoption_name(enum nft_adoption adoption)
 	return "";
 }
 
+const char *agent_renewal_name(const struct agent *agent)
+{
+	return nft_renewal(agent->nft) == NFT_RENEW_IN_PLACE ? "in-place" : "replace";
+}
+
 static enum status open_kernel(struct agent *agent, struct error *err)
 {
 	const struct agent_config *config = agent->config;
 	const struct nft_config nft = nft_config_of(agent, config);
 	const struct conntrack_config conntrack = {.mark = nft.mark,
+		.mark_session = (uint32_t)config->mark_session,
 		.buffer_bytes = config->event_buffer,
 		.buffer_most_bytes = config->max_event_buffer};
 	enum nft_adoption adoption;
@@ -294,10 +309,11 @@ static enum status open_kernel(struct agent *agent, struct error *err)
 		status = nft_install(agent->nft, &adoption, err);
 	if (status)
 		return status;
-	log_info("datapath: table inet %s %s, mode %s", config->table, adoption_name(adoption),
-		nft.enforce ? "enforce" : "overlay");
+	log_info("datapath: table inet %s %s, mode %s, renewal %s", config->table,
+		adoption_name(adoption), nft.enforce ? "enforce" : "overlay",
+		agent_renewal_name(agent));
 	find_problems(agent);
-	return take_stock(agent, true, err) ? STATUS_OK : STATUS_UNAVAILABLE;
+	return take_stock(agent, true, err);
 }
 
 enum status agent_start(struct loop *loop, const struct agent_config *config, const char *token,
@@ -311,6 +327,7 @@ enum status agent_start(struct loop *loop, const struct agent_config *config, co
 	agent->config = config;
 	doors_init(&agent->doors);
 	flows_init(&agent->flows, &flow_hooks, agent);
+	sessions_init(agent);
 	reports_init(&agent->reports, config->max_reports);
 	id_format(&instance, agent->instance);
 	enum status status = host_boot_id(agent->boot_id, err);
@@ -341,6 +358,7 @@ void agent_stop(struct agent *agent)
 	link_stop(agent->link);
 	agent->link = NULL;
 	sync_stop(agent);
+	sessions_fini(agent);
 	loop_timer_clear(agent->loop, &agent->stock);
 	loop_timer_clear(agent->loop, &agent->rebuild);
 	loop_timer_clear(agent->loop, &agent->look);
@@ -357,6 +375,7 @@ void agent_stop(struct agent *agent)
 static bool needs_restart(const struct agent_config *a, const struct agent_config *b)
 {
 	return a->mark != b->mark || a->mark_oneway != b->mark_oneway ||
+		a->mark_session != b->mark_session || a->renewal != b->renewal ||
 		strcmp(a->table, b->table) != 0 || a->event_buffer != b->event_buffer ||
 		a->max_event_buffer != b->max_event_buffer || a->max_reports != b->max_reports;
 }
@@ -369,9 +388,8 @@ enum status agent_reload(struct agent *agent, const struct agent_config *config,
 	enum nft_adoption adoption;
 	if (needs_restart(agent->config, config))
 		return error_set(err, STATUS_FAILED_PRECONDITION,
-			"table, marks, buffers and max_reports change by a restart (doors and "
-			"flows "
-			"stay)");
+			"table, marks, renewal, buffers and max_reports change by a restart (doors "
+			"and flows stay)");
 	enum status status = link_start(agent, config, token, &link, err);
 	if (status)
 		return status;

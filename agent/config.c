@@ -8,6 +8,7 @@
 #define PRIORITY_MOST 1000000
 
 static const char *const modes[] = {"enforce", "overlay", NULL};
+static const char *const renewals[] = {"auto", "in-place", "replace", NULL}; /* enum nft_renewal */
 
 const struct config_option agent_options[] = {
 	{"server", CONFIG_STRING, AT(server), 0, 0, NULL, NULL, 1, "URL",
@@ -31,6 +32,16 @@ const struct config_option agent_options[] = {
 		"conntrack mark bit of granted flows"},
 	{"mark_oneway", CONFIG_NUMBER, AT(mark_oneway), 1, UINT32_MAX, NULL, "0x40000000", 0, "bit",
 		"second bit, of send-only UDP flows"},
+	{"mark_session", CONFIG_NUMBER, AT(mark_session), 1, UINT32_MAX, NULL, "0x20000000", 0,
+		"bit",
+		"third bit, set on the primary connections of sessions so that their end is told"},
+	{"external_ports", CONFIG_STRING, AT(external_ports), 0, 0, NULL, "61000-65535", 0, "range",
+		"of which external ports for inbound grants are chosen when none was asked for; "
+		"best "
+		"outside net.ipv4.ip_local_port_range"},
+	{"renewal", CONFIG_CHOICE, AT(renewal), 0, 0, renewals, "auto", 0, NULL,
+		"how a door's time is moved: in-place needs Linux 6.12, replace works everywhere; "
+		"auto: in-place where the kernel can"},
 	{"user", CONFIG_STRING, AT(user), 0, 0, NULL, NULL, 0, "name",
 		"become this user, keeping CAP_NET_ADMIN alone; default: stay who started it"},
 	{"max_reports", CONFIG_NUMBER, AT(max_reports), 1000, 10000000, NULL, "100000", 0,
@@ -68,15 +79,42 @@ static bool is_table_name(const char *name)
 		strchr("0123456789-", name[0]) == NULL;
 }
 
+static bool parse_ports(const char *text, uint16_t *ret_first, uint16_t *ret_last)
+{
+	char first[8] = "";
+	size_t length = strcspn(text, "-");
+	uint64_t from, to;
+	if (length >= sizeof first)
+		return false;
+	memcpy(first, text, length);
+	if (parse_number(first, 1, UINT16_MAX, &from, NULL) ||
+		parse_number(text[length] ? text + length + 1 : first, from, UINT16_MAX, &to, NULL))
+		return false;
+	*ret_first = (uint16_t)from;
+	*ret_last = (uint16_t)to;
+	return true;
+}
+
+static bool are_marks(const struct agent_config *config)
+{
+	return is_one_bit(config->mark) && is_one_bit(config->mark_oneway) &&
+		is_one_bit(config->mark_session) && config->mark != config->mark_oneway &&
+		config->mark != config->mark_session && config->mark_oneway != config->mark_session;
+}
+
 static enum status check(const char *path, struct agent_config *config, struct error *err)
 {
 	struct error cause;
-	if (!is_one_bit(config->mark) || !is_one_bit(config->mark_oneway) ||
-		config->mark == config->mark_oneway)
+	if (!are_marks(config))
 		return error_set(err, STATUS_INVALID_ARGUMENT,
-			"%s: mark and mark_oneway: two different single bits are needed, like "
-			"0x80000000 and 0x40000000",
+			"%s: mark, mark_oneway and mark_session: three different single bits are "
+			"needed, like 0x80000000, 0x40000000 and 0x20000000",
 			path);
+	if (!parse_ports(config->external_ports, &config->external_port_first,
+		    &config->external_port_last))
+		return error_set(err, STATUS_INVALID_ARGUMENT,
+			"%s: external_ports: \"%s\": use a range like 61000-65535", path,
+			config->external_ports);
 	if (!is_table_name(config->table))
 		return error_set(err, STATUS_INVALID_ARGUMENT,
 			"%s: table: \"%s\": use up to 60 of a-z 0-9 _ -, a letter first", path,

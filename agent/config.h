@@ -11,9 +11,11 @@ enum agent_mode { AGENT_ENFORCE = 0, AGENT_OVERLAY = 1 };
 struct agent_config {
 	char *server, *token_file, *ca_file, *server_name;
 	int mode; /* enum agent_mode */
-	char *table, *user, *priority_text;
+	int renewal; /* enum nft_renewal */
+	char *table, *user, *priority_text, *external_ports;
 	int priority; /* of priority_text */
-	uint64_t mark, mark_oneway, max_reports, event_buffer, max_event_buffer;
+	uint16_t external_port_first, external_port_last; /* of external_ports */
+	uint64_t mark, mark_oneway, mark_session, max_reports, event_buffer, max_event_buffer;
 };
 
 extern const struct config_option agent_options[];

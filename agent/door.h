@@ -11,6 +11,7 @@
 #include "common/id.h"
 
 #define DOOR_FROMS_MAX 16
+#define DOOR_PORTS_MAX 1024 /* of a range */
 
 enum door_nat {
 	DOOR_AS_IS,
@@ -38,8 +39,13 @@ struct door {
 };
 
 struct held_door {
-	struct door door; /* uses: as it was added */
+	struct door door; /* uses: as it was added; timeout_ms: what is left */
 	uint64_t counter; /* flows it has admitted since */
+	/* A part of it is missing: somebody deleted it. Of the door only the grant and what the
+	 * parts tell is set; adding the whole door makes it whole, and what it has admitted stays
+	 * counted. */
+	bool incomplete;
+	bool expired; /* closed by its time; what is left of it is to be removed */
 };
 
 /* A door that could not be opened, and why; for the server. */

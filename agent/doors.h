@@ -1,5 +1,6 @@
 /* The books of doors: what the server wants, what was told of each, and the audit of the kernel's
- * counters against it. Pure. */
+ * counters against it. Pure. A gateway may hold a million: what only few doors have stands aside.
+ */
 #ifndef POSTERN_AGENT_DOORS_H
 #define POSTERN_AGENT_DOORS_H
 
@@ -10,14 +11,23 @@
 #include "agent/door.h"
 #include "common/table.h"
 
+struct wish_extra;
+
 struct wish {
 	struct table_node node;
-	struct door door; /* as the server asked for it */
+	struct id grant;
+	struct addr from;
+	uint8_t transport;
+	bool oneway;
+	bool retired; /* removed from the kernel; kept until an audit has passed */
+	struct endpoint to;
+	struct wish_extra
+		*extra; /* several remotes, a range, a translation; NULL = none of these */
+	uint64_t max_connections;
 	int64_t until_us; /* monotonic: the kernel closes it then */
 	uint64_t known; /* flows that the server was told of, or told us of */
 	uint64_t base; /* unlimited ones: flows made before the element was added */
 	uint64_t deficit; /* the last audit saw so many more than were known */
-	bool retired; /* removed from the kernel; kept until an audit has passed */
 	uint64_t in_total; /* of a retired one: flows made in all */
 };
 
@@ -31,14 +41,18 @@ size_t doors_count(const struct doors *doors); /* retired ones included */
 
 struct wish *doors_find(const struct doors *doors, const struct id *grant);
 /* A new wish, or the one that is there with the server's new words: what is known never shrinks.
- * NULL: memory is out. */
+ * Copies `froms`. NULL: memory is out, and the books are as they were. */
 struct wish *doors_put(struct doors *doors, const struct door *door, int64_t now_us);
 void doors_remove(struct doors *doors, struct wish *wish);
 /* The server was told of `count` more flows of this grant. */
 void doors_told(struct doors *doors, const struct id *grant, uint64_t count);
 
-/* Every wish that is alive as a door to be had now: `connections` = what is known, timeout_ms = the
- * time left, uses = 0. Room for doors_count(). */
+/* A wish as a door to be had now: `connections` = what is known, timeout_ms = the time left, uses =
+ * 0; `froms` are the books' own. False: it is retired, or its time is over. */
+bool doors_wanted(const struct wish *wish, int64_t now_us, struct door *ret_door);
+/* The door of a wish whatever its time, for its key. */
+void doors_key(const struct wish *wish, struct door *ret_door);
+/* All that are wanted. Room for doors_count(). */
 size_t doors_list(struct doors *doors, struct door *ret_doors, int64_t now_us);
 
 /* Marks every wish as unconfirmed; doors_put confirms. doors_drop_unconfirmed forgets the rest. */
@@ -47,6 +61,9 @@ void doors_snapshot_end(struct doors *doors);
 
 /* Flows that a door has let through in all, by its kernel element. */
 uint64_t doors_total(const struct wish *wish, const struct held_door *held);
+/* For an unlimited door's element that is in place, when it is not known whether it was added anew
+ * since its first use: its counter shows it. */
+void doors_rebase(struct wish *wish, const struct held_door *held);
 
 /* Compares a dump with what is known, retired wishes with what they had. A surplus that two audits
  * in a row have seen (a moment apart, so that events in flight have come) is told by `missed`,

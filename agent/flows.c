@@ -20,8 +20,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The flows of one grant: found at once when they are to be cut. */
+struct group {
+	struct table_node node;
+	struct id grant;
+	struct flow *first;
+};
+
 struct flow {
 	struct table_node node;
+	struct group *group;
+	struct flow *next, *previous; /* in the group */
 	struct tracked tracked;
 	int64_t opened_us; /* monotonic */
 	unsigned generation; /* the dump that saw it last, or the one before its birth */
@@ -29,43 +38,79 @@ struct flow {
 	bool closed; /* the server was told that it is over */
 };
 
-struct flow_key {
-	uint64_t id;
-	uint8_t client[16], remote[16];
-	uint16_t client_port, remote_port;
-	uint8_t transport, family;
-	uint8_t none[2];
-};
-
-static void make_key(const struct tracked *tracked, struct flow_key *ret_key)
-{
-	memset(ret_key, 0, sizeof *ret_key);
-	ret_key->id = tracked->id;
-	memcpy(ret_key->client, tracked->client.addr.bytes, sizeof ret_key->client);
-	memcpy(ret_key->remote, tracked->remote.addr.bytes, sizeof ret_key->remote);
-	ret_key->client_port = tracked->client.port;
-	ret_key->remote_port = tracked->remote.port;
-	ret_key->transport = tracked->transport;
-	ret_key->family = tracked->client.addr.family;
-}
-
 static bool match_flow(const struct table_node *node, const void *key, size_t size)
 {
-	struct flow_key own;
-	make_key(&TABLE_OWNER(node, struct flow, node)->tracked, &own);
+	struct tracked_key own;
+	tracked_key(&TABLE_OWNER(node, struct flow, node)->tracked, &own);
 	return memcmp(&own, key, size) == 0;
+}
+
+static bool match_group(const struct table_node *node, const void *key, size_t size)
+{
+	return memcmp(TABLE_OWNER(node, struct group, node)->grant.bytes, key, size) == 0;
 }
 
 void flows_init(struct flows *flows, const struct flow_hooks *hooks, void *arg)
 {
 	memset(flows, 0, sizeof *flows);
 	table_init(&flows->table, match_flow);
+	table_init(&flows->groups, match_group);
 	flows->hooks = hooks;
 	flows->arg = arg;
 }
 
+static struct group *find_group(const struct flows *flows, const struct id *grant)
+{
+	struct table_node *node = table_find(&flows->groups, grant->bytes, sizeof grant->bytes);
+	return node ? TABLE_OWNER(node, struct group, node) : NULL;
+}
+
+static struct group *add_group(struct flows *flows, const struct id *grant)
+{
+	struct group *group = calloc(1, sizeof *group);
+	if (!group ||
+		!table_insert(&flows->groups, &group->node, grant->bytes, sizeof grant->bytes)) {
+		free(group);
+		return NULL;
+	}
+	group->grant = *grant;
+	return group;
+}
+
+static bool join_group(struct flows *flows, struct flow *flow)
+{
+	const struct id *grant = &flow->tracked.grant;
+	struct group *group = find_group(flows, grant);
+	if (!group)
+		group = add_group(flows, grant);
+	if (!group)
+		return false;
+	flow->group = group;
+	flow->next = group->first;
+	if (flow->next)
+		flow->next->previous = flow;
+	group->first = flow;
+	return true;
+}
+
+static void leave_group(struct flows *flows, struct flow *flow)
+{
+	struct group *group = flow->group;
+	if (flow->next)
+		flow->next->previous = flow->previous;
+	if (flow->previous)
+		flow->previous->next = flow->next;
+	else
+		group->first = flow->next;
+	if (group->first)
+		return;
+	table_remove(&flows->groups, &group->node);
+	free(group);
+}
+
 static void forget(struct flows *flows, struct flow *flow)
 {
+	leave_group(flows, flow);
 	table_remove(&flows->table, &flow->node);
 	free(flow);
 }
@@ -79,6 +124,7 @@ void flows_fini(struct flows *flows)
 {
 	table_each(&flows->table, forget_node, flows);
 	table_fini(&flows->table);
+	table_fini(&flows->groups);
 }
 
 size_t flows_count(const struct flows *flows)
@@ -88,8 +134,8 @@ size_t flows_count(const struct flows *flows)
 
 static struct flow *find(const struct flows *flows, const struct tracked *tracked)
 {
-	struct flow_key key;
-	make_key(tracked, &key);
+	struct tracked_key key;
+	tracked_key(tracked, &key);
 	struct table_node *node = table_find(&flows->table, &key, sizeof key);
 	return node ? TABLE_OWNER(node, struct flow, node) : NULL;
 }
@@ -97,14 +143,22 @@ static struct flow *find(const struct flows *flows, const struct tracked *tracke
 static struct flow *add(struct flows *flows, const struct tracked *tracked, int64_t now_us)
 {
 	struct flow *flow = calloc(1, sizeof *flow);
-	struct flow_key key;
-	make_key(tracked, &key);
-	if (!flow || !table_insert(&flows->table, &flow->node, &key, sizeof key)) {
+	struct tracked_key key;
+	tracked_key(tracked, &key);
+	bool added = flow != NULL;
+	if (added) {
+		flow->tracked = *tracked;
+		added = join_group(flows, flow);
+	}
+	if (added && !table_insert(&flows->table, &flow->node, &key, sizeof key)) {
+		leave_group(flows, flow);
+		added = false;
+	}
+	if (!added) {
 		free(flow);
 		flows->dropped++;
 		return NULL;
 	}
-	flow->tracked = *tracked;
 	flow->opened_us = now_us;
 	flow->generation = flows->generation;
 	return flow;
@@ -161,6 +215,8 @@ void flows_event(
 	struct flows *flows, enum track_event event, const struct tracked *tracked, int64_t now_us)
 {
 	struct flow *flow;
+	if (!tracked->is_granted)
+		return;
 	switch (event) {
 	case TRACK_NEW:
 		begin(flows, tracked, now_us);
@@ -181,6 +237,16 @@ void flows_event(
 	}
 }
 
+size_t flows_of_grant(const struct flows *flows, const struct id *grant, flow_cb cb, void *arg)
+{
+	const struct group *group = find_group(flows, grant);
+	size_t count = 0;
+	for (const struct flow *flow = group ? group->first : NULL; flow;
+		flow = flow->next, count++)
+		cb(arg, &flow->tracked);
+	return count;
+}
+
 /* ---- dumps ---- */
 
 void flows_dump_begin(struct flows *flows)
@@ -188,12 +254,27 @@ void flows_dump_begin(struct flows *flows)
 	flows->generation++;
 }
 
+/* Its end was lost, and its figures with it. */
+static void end_unseen(struct flows *flows, struct flow *flow)
+{
+	if (!flow->closed) {
+		struct tracked last = flow->tracked;
+		last.accounted = false;
+		(void)flows->hooks->closed(flows->arg, &last, flow->told);
+	}
+	forget(flows, flow);
+}
+
 void flows_dump_entry(
 	struct flows *flows, const struct tracked *tracked, bool silent, int64_t now_us)
 {
 	struct flow *flow = find(flows, tracked);
-	if (id_is_zero(&tracked->grant))
+	if (!tracked->is_granted || id_is_zero(&tracked->grant))
 		return;
+	if (flow && !id_equal(&flow->tracked.grant, &tracked->grant)) {
+		end_unseen(flows, flow); /* the same id and tuple, let in by another grant */
+		flow = NULL;
+	}
 	if (!flow && silent) {
 		flow = add(flows, tracked, now_us);
 	} else if (!flow) {
@@ -214,15 +295,8 @@ static void sweep(struct table_node *node, void *arg)
 {
 	struct flows *flows = arg;
 	struct flow *flow = TABLE_OWNER(node, struct flow, node);
-	if (flow->generation == flows->generation)
-		return;
-	if (!flow->closed) {
-		/* Its end was lost, and its figures with it. */
-		struct tracked last = flow->tracked;
-		last.accounted = false;
-		(void)flows->hooks->closed(flows->arg, &last, flow->told);
-	}
-	forget(flows, flow);
+	if (flow->generation != flows->generation)
+		end_unseen(flows, flow);
 }
 
 void flows_dump_end(struct flows *flows)

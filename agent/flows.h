@@ -6,22 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/addr.h"
-#include "common/id.h"
+#include "agent/tracked.h"
 #include "common/table.h"
-
-/* A flow as conntrack tells of it. */
-struct tracked {
-	uint64_t id;
-	struct id grant; /* from the label; zero when the message carries none (UPDATE, DESTROY) */
-	struct endpoint client, remote;
-	uint8_t transport;
-	bool is_over; /* TCP has reached TIME_WAIT or CLOSE */
-	bool accounted;
-	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
-};
-
-enum track_event { TRACK_NEW = 1, TRACK_UPDATE = 2, TRACK_DESTROY = 3 };
 
 /* What the owner does with the facts; false: the server cannot be told now, the flow waits for an
  * inventory. `told`: the server has heard of this flow before. */
@@ -35,6 +21,7 @@ struct flow_hooks {
 
 struct flows {
 	struct table table;
+	struct table groups; /* the flows of each grant */
 	const struct flow_hooks *hooks;
 	void *arg;
 	unsigned generation; /* of the last dump */
@@ -46,8 +33,14 @@ void flows_init(struct flows *flows, const struct flow_hooks *hooks, void *arg);
 void flows_fini(struct flows *flows);
 size_t flows_count(const struct flows *flows);
 
+/* Entries without the mark of granted flows are not looked at. */
 void flows_event(
 	struct flows *flows, enum track_event event, const struct tracked *flow, int64_t now_us);
+
+/* Every entry of this grant that conntrack has, as far as is known: also of flows that are over.
+ * `cb` must leave the flows as they are. Returns how many. */
+typedef void (*flow_cb)(void *arg, const struct tracked *flow);
+size_t flows_of_grant(const struct flows *flows, const struct id *grant, flow_cb cb, void *arg);
 
 /* A dump of conntrack: begin, every entry, end. Events may come in between. `silent` entries are
  * not told of until the next inventory: those of the first dump, which the server may know already.

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -43,8 +42,7 @@ size_t host_addresses(char texts[static HOST_ADDRESSES_MOST][ADDR_TEXT_SIZE])
 	for (const struct ifaddrs *at = list; at && count < HOST_ADDRESSES_MOST;
 		at = at->ifa_next) {
 		struct endpoint endpoint;
-		if (!at->ifa_addr || (at->ifa_flags & IFF_LOOPBACK) ||
-			!endpoint_from_sockaddr(at->ifa_addr, &endpoint) ||
+		if (!at->ifa_addr || !endpoint_from_sockaddr(at->ifa_addr, &endpoint) ||
 			!addr_is_forwardable(&endpoint.addr))
 			continue;
 		addr_format(&endpoint.addr, texts[count++]);

@@ -13,7 +13,8 @@
 /* Names this network stack: the kernel's boot id and the cookie of the network namespace. Both end
  * exactly when the kernel's doors and flows do. */
 enum status host_boot_id(char text[static HOST_BOOT_ID_SIZE], struct error *err);
-/* Addresses that others may reach us by. Returns how many. */
+/* Addresses that others may reach us by, as they are now; of any device, as external addresses may
+ * be kept on "lo". Returns how many. */
 size_t host_addresses(char texts[static HOST_ADDRESSES_MOST][ADDR_TEXT_SIZE]);
 
 #endif

@@ -23,11 +23,12 @@
 #include <sys/utsname.h>
 
 #include "agent/agent.h"
+#include "agent/item.h"
 #include "agent/notify.h"
+#include "agent/wire.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/version.h"
-#include "postern/v1/agents.pb-c.h"
 #include "proto/rpc/rpc.h"
 
 #define REPORTS_A_CALL 256
@@ -102,104 +103,20 @@ static bool is_loss(const struct error *err)
 
 /* ---- reports ---- */
 
-struct report_wire {
-	Postern__V1__Report message;
-	Postern__V1__Flow flow;
-	char grant[ID_TEXT_SIZE], client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE];
-};
-
-static void flow_to_wire(const struct tracked *flow, struct report_wire *wire)
-{
-	postern__v1__flow__init(&wire->flow);
-	addr_format(&flow->client.addr, wire->client);
-	addr_format(&flow->remote.addr, wire->remote);
-	wire->flow.id = flow->id;
-	wire->flow.client = wire->client;
-	wire->flow.client_port = flow->client.port;
-	wire->flow.remote = wire->remote;
-	wire->flow.remote_port = flow->remote.port;
-	wire->flow.transport = (Postern__V1__Transport)flow->transport;
-	wire->flow.accounted = flow->accounted;
-	wire->flow.packets_sent = flow->packets_sent;
-	wire->flow.bytes_sent = flow->bytes_sent;
-	wire->flow.packets_received = flow->packets_received;
-	wire->flow.bytes_received = flow->bytes_received;
-	wire->flow.duration_us = flow->duration_us;
-	wire->message.flow = &wire->flow;
-}
-
-static void report_to_wire(const struct report *report, struct report_wire *wire)
-{
-	int64_t age = clock_mono_us() - report->at_us;
-	postern__v1__report__init(&wire->message);
-	wire->message.sequence = report->sequence;
-	wire->message.kind = (Postern__V1__ReportKind)report->kind;
-	wire->message.age_ms = age > 0 ? (uint64_t)age / 1000 : 0;
-	wire->message.count = report->count;
-	wire->message.sync_sequence = report->sync_sequence;
-	wire->message.kernel_us = report->kernel_us;
-	if (!id_is_zero(&report->grant)) {
-		id_format(&report->grant, wire->grant);
-		wire->message.grant = wire->grant;
-	}
-	if (report->flow.id)
-		flow_to_wire(&report->flow, wire);
-}
-
-/* The failures of the reports of one call as messages. */
-struct failures_wire {
-	Postern__V1__DoorFailure *messages, **pointers;
-	char (*texts)[ID_TEXT_SIZE];
-	size_t used;
-};
-
-static bool failures_init(struct failures_wire *wire, size_t count)
-{
-	*wire = (struct failures_wire){0};
-	if (count == 0)
-		return true;
-	wire->messages = calloc(count, sizeof *wire->messages);
-	wire->pointers = calloc(count, sizeof *wire->pointers);
-	wire->texts = calloc(count, sizeof *wire->texts);
-	return wire->messages && wire->pointers && wire->texts;
-}
-
-static void failures_fini(struct failures_wire *wire)
-{
-	free(wire->messages);
-	free(wire->pointers);
-	free(wire->texts);
-}
-
-static void failures_to_wire(
-	struct failures_wire *wire, const struct report *report, Postern__V1__Report *message)
-{
-	message->failures = wire->pointers + wire->used;
-	message->n_failures = report->failure_count;
-	for (size_t i = 0; i < report->failure_count; i++, wire->used++) {
-		Postern__V1__DoorFailure *failure = &wire->messages[wire->used];
-		postern__v1__door_failure__init(failure);
-		id_format(&report->failures[i].grant, wire->texts[wire->used]);
-		failure->grant = wire->texts[wire->used];
-		failure->cause = report->failures[i].cause;
-		wire->pointers[wire->used] = failure;
-	}
-}
-
 static void on_reported(void *arg, const ProtobufCMessage *message, const struct error *err);
 
 static bool send_call(struct link *link, const struct report *const *reports, size_t count,
-	struct failures_wire *failures)
+	struct wire_failures *failures)
 {
-	static struct report_wire wires[REPORTS_A_CALL]; /* one loop thread */
+	static struct wire_report wires[REPORTS_A_CALL]; /* one loop thread */
 	Postern__V1__Report *messages[REPORTS_A_CALL];
 	Postern__V1__ReportRequest request = POSTERN__V1__REPORT_REQUEST__INIT;
 	struct rpc_call_options options = {.deadline_ms = CALL_DEADLINE_MS};
 	struct error err;
 	for (size_t i = 0; i < count; i++) {
-		report_to_wire(reports[i], &wires[i]);
+		wire_write_report(reports[i], clock_mono_us(), &wires[i]);
 		if (reports[i]->failure_count > 0)
-			failures_to_wire(failures, reports[i], &wires[i].message);
+			wire_write_failures(failures, reports[i], &wires[i].message);
 		messages[i] = &wires[i].message;
 	}
 	request.instance = link->agent->instance;
@@ -217,7 +134,7 @@ static bool send_some(struct link *link)
 {
 	struct reports *queue = &link->agent->reports;
 	const struct report *reports[REPORTS_A_CALL];
-	struct failures_wire failures;
+	struct wire_failures failures;
 	uint64_t last = link->phase == PHASE_TELLING ? link->inventory_end : UINT64_MAX;
 	size_t count = 0, failure_count = 0;
 	while (count < REPORTS_A_CALL && failure_count < FAILURES_A_CALL &&
@@ -225,9 +142,9 @@ static bool send_some(struct link *link)
 		failure_count += reports[count++]->failure_count;
 	if (count == 0)
 		return false;
-	bool sent = failures_init(&failures, failure_count) &&
+	bool sent = wire_failures_init(&failures, failure_count) &&
 		send_call(link, reports, count, &failures);
-	failures_fini(&failures);
+	wire_failures_fini(&failures);
 	if (!sent) {
 		reports_again(queue); /* the server drops what it has */
 		pause_link(link);
@@ -293,79 +210,15 @@ void link_wake(struct link *link)
 
 /* ---- the stream of doors ---- */
 
-/* NULL, or why no agent can open this door. */
-static const char *door_from_wire(const Postern__V1__Door *message, struct door *door)
-{
-	const char *why = NULL;
-	if (!addr_parse(message->client, &door->from))
-		why = "the client's address cannot be understood";
-	else if (!addr_parse(message->remote, &door->to.addr))
-		why = "the remote address cannot be understood";
-	else if (door->from.family != door->to.addr.family)
-		why = "client and remote are of different families";
-	else if (message->remote_port == 0 || message->remote_port > UINT16_MAX)
-		why = "the remote port is none";
-	else if (message->transport != POSTERN__V1__TRANSPORT__TRANSPORT_TCP &&
-		message->transport != POSTERN__V1__TRANSPORT__TRANSPORT_UDP)
-		why = "this agent knows TCP and UDP only";
-	else if (message->flags & POSTERN__V1__GRANT_FLAG__GRANT_FLAG_NO_KERNEL_MODE)
-		why = "this agent has no user-mode relay (NO_KERNEL_MODE)";
-	door->to.port = (uint16_t)message->remote_port;
-	door->transport = (uint8_t)message->transport;
-	door->oneway = message->transport == POSTERN__V1__TRANSPORT__TRANSPORT_UDP &&
-		!(message->flags & POSTERN__V1__GRANT_FLAG__GRANT_FLAG_BIDIRECTIONAL);
-	door->timeout_ms = message->remaining_ms;
-	door->max_connections = message->max_connections;
-	door->connections = message->connections;
-	return why;
-}
-
-struct item {
-	struct door *doors;
-	struct id *removed;
-	struct door_failure *failures;
-	struct sync_item sync;
-};
-
-static void item_add_door(struct item *item, const Postern__V1__Door *message)
-{
-	struct door door = {0};
-	if (!id_parse(message->grant, &door.grant)) {
-		log_err("link: a door of item %llu has no grant's id: left out",
-			(unsigned long long)item->sync.sequence);
-		return;
-	}
-	const char *why = door_from_wire(message, &door);
-	if (!why) {
-		item->doors[item->sync.door_count++] = door;
-		return;
-	}
-	struct door_failure *failure = &item->failures[item->sync.failure_count++];
-	failure->grant = door.grant;
-	snprintf(failure->cause, sizeof failure->cause, "%s", why);
-}
-
 static bool take_item(struct link *link, const Postern__V1__SyncItem *message)
 {
-	struct item item = {.doors = calloc(message->n_doors + 1, sizeof *item.doors),
-		.removed = calloc(message->n_removed + 1, sizeof *item.removed),
-		.failures = calloc(message->n_doors + 1, sizeof *item.failures),
-		.sync = {.sequence = message->sequence,
-			.snapshot = message->snapshot,
-			.snapshot_end = message->snapshot_end}};
-	bool done = item.doors && item.removed && item.failures;
-	for (size_t i = 0; done && i < message->n_doors; i++)
-		item_add_door(&item, message->doors[i]);
-	for (size_t i = 0; done && i < message->n_removed; i++)
-		item.sync.removed_count +=
-			id_parse(message->removed[i], &item.removed[item.sync.removed_count]);
-	item.sync.doors = item.doors;
-	item.sync.removed = item.removed;
-	item.sync.failures = item.failures;
+	struct item item;
+	bool done = item_read(&item, message);
+	if (item.nameless > 0)
+		log_err("link: item %llu: %zu doors or primary connections without an id: left out",
+			(unsigned long long)message->sequence, item.nameless);
 	done = done && sync_apply(link->agent, &item.sync);
-	free(item.doors);
-	free(item.removed);
-	free(item.failures);
+	item_fini(&item);
 	return done;
 }
 
@@ -479,6 +332,9 @@ static void join(struct link *link)
 	memcpy(problems, agent->problems, sizeof problems);
 	request.n_problems = split_lines(problems, problem_lines, PROBLEMS_MOST);
 	request.problems = problem_lines;
+	request.external_port_first = agent->config->external_port_first;
+	request.external_port_last = agent->config->external_port_last;
+	request.renewal = text(agent_renewal_name(agent));
 	link->phase = PHASE_JOINING;
 	if (rpc_client_call(link->rpc, &postern__v1__agents__descriptor, "Join", &request.base,
 		    &options, on_joined, link, NULL, &err)) {

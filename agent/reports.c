@@ -33,10 +33,16 @@ static bool is_bound_to_link(enum report_kind kind)
 		kind == REPORT_INVENTORY_FLOW || kind == REPORT_INVENTORY_END;
 }
 
+/* The server relies on an end that comes before APPLIED, and no inventory makes it good. */
+static bool is_always_taken(enum report_kind kind)
+{
+	return is_bound_to_link(kind) || kind == REPORT_PRIMARY_ENDED;
+}
+
 struct report *reports_add(struct reports *reports, enum report_kind kind, int64_t at_us)
 {
 	struct report *report = NULL;
-	if (reports->count < reports->most || is_bound_to_link(kind))
+	if (reports->count < reports->most || is_always_taken(kind))
 		report = calloc(1, sizeof *report);
 	if (!report) {
 		reports->dropped++;

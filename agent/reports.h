@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "agent/door.h"
-#include "agent/flows.h"
+#include "agent/tracked.h"
 
 enum report_kind { /* ReportKind of agents.proto: never renumber */
 	REPORT_APPLIED = 1,
@@ -20,6 +20,7 @@ enum report_kind { /* ReportKind of agents.proto: never renumber */
 	REPORT_INVENTORY_END = 7,
 	REPORT_TABLE_REBUILT = 8,
 	REPORT_EVENTS_OVERRUN = 9,
+	REPORT_PRIMARY_ENDED = 10,
 };
 
 struct report {
@@ -27,7 +28,7 @@ struct report {
 	uint64_t sequence;
 	enum report_kind kind;
 	int64_t at_us; /* monotonic */
-	struct id grant;
+	struct id grant, session;
 	struct tracked flow;
 	uint64_t count, sync_sequence, kernel_us;
 	struct door_failure *failures; /* owned */
@@ -45,8 +46,8 @@ struct reports {
 
 void reports_init(struct reports *reports, size_t most);
 void reports_fini(struct reports *reports);
-/* NULL when the queue is full or memory is out: counted, and an inventory is due. APPLIED and
- * inventories are always taken. */
+/* NULL when the queue is full or memory is out: counted, and an inventory is due. APPLIED,
+ * inventories and ends of primaries are taken as long as there is memory. */
 struct report *reports_add(struct reports *reports, enum report_kind kind, int64_t at_us);
 /* Everything up to `sequence` is on the server's disk. */
 void reports_acknowledge(struct reports *reports, uint64_t sequence);

@@ -1,35 +1,35 @@
 /* Design.
  *
  * The books (doors.c) hold what the server wants. A delta goes into the books and the kernel in one
- * transaction. Everything else (a snapshot, a table that was lost, a transaction whose outcome is
- * not known) is a repair: the kernel's doors are dumped, compared with the books (reconcile.c) and
- * only the difference is applied, so that a restart of the agent or of the link disturbs nobody
- * (I7) and what nobody wants is closed (I2). A repair that fails is tried again until it succeeds.
+ * transaction (commit.c): a door that the books have already is renewed, never armed again.
+ * Everything else (a snapshot, a table that was lost, a transaction whose outcome is not known) is
+ * a repair (repair.c).
  *
  * A snapshot becomes the books only when it is complete: a link that breaks in its midst changes
  * nothing. No door is added with more uses than are left: of those granted, less those that the
  * server or our own reports know of (I4).
  *
+ * Of one item first the doors, then the flows that are to be cut (they could come back through
+ * doors), then the primaries; then it is acknowledged.
+ *
  * Audits read the counters: a moment after every snapshot, removal and overrun, and every now and
- * then. */
+ * then. They also take away what expired doors have left behind. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/agent.h"
-#include "agent/reconcile.h"
+#include "agent/repair.h"
 #include "common/clock.h"
 #include "common/log.h"
 
 #define AUDIT_SOON_US 1000000
 #define AUDIT_US 10000000
 #define AUDIT_SHARE 100 /* an audit may take this part of the time */
-#define REPAIR_AGAIN_US 1000000
 
 /* ---- telling the server ---- */
 
-/* Takes over `failures`. */
-static void report_applied(struct agent *agent, uint64_t sequence, int64_t kernel_us,
+void sync_report_applied(struct agent *agent, uint64_t sequence, int64_t kernel_us,
 	struct door_failure *failures, size_t count)
 {
 	struct report *report = reports_add(&agent->reports, REPORT_APPLIED, clock_mono_us());
@@ -44,8 +44,7 @@ static void report_applied(struct agent *agent, uint64_t sequence, int64_t kerne
 	link_wake(agent->link);
 }
 
-/* Doors that were refused are not wanted any more. */
-static void forget_failures(struct agent *agent, const struct door_failure *failures, size_t count)
+void sync_forget_failures(struct agent *agent, const struct door_failure *failures, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct wish *wish = doors_find(&agent->doors, &failures[i].grant);
@@ -57,232 +56,259 @@ static void forget_failures(struct agent *agent, const struct door_failure *fail
 	}
 }
 
-/* ---- repair ---- */
-
-/* What a repair needs and leaves; free with repair_fini. */
-struct repair {
-	struct door *desired;
-	struct held_door *held;
-	size_t desired_count, held_count, failure_count;
-	struct reconciliation work;
-	struct door_failure *failures;
-	int64_t kernel_us;
-};
-
-static void repair_fini(struct repair *repair)
+/* Copies of doors outlive the books' own. */
+static bool own_froms(struct door *door)
 {
-	free(repair->desired);
-	free(repair->held);
-	free(repair->work.add);
-	free(repair->work.remove);
-	free(repair->failures);
+	size_t size = door->from_count * sizeof *door->froms;
+	if (size == 0)
+		return true;
+	struct addr *froms = malloc(size);
+	if (!froms)
+		return false;
+	memcpy(froms, door->froms, size);
+	door->froms = froms;
+	return true;
 }
 
-static enum status repair_once(struct agent *agent, struct repair *repair, struct error *err)
+static void free_froms(const struct door *doors, size_t count)
 {
-	size_t most = doors_count(&agent->doors);
-	*repair = (struct repair){0};
-	repair->desired = calloc(most + 1, sizeof *repair->desired);
-	repair->failures = calloc(most + 1, sizeof *repair->failures);
-	if (!repair->desired || !repair->failures)
-		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	enum status status = nft_dump(agent->nft, &repair->held, &repair->held_count, err);
-	if (status)
-		return status;
-	/* After the dump: what is known by now includes the flows that its counters show. */
-	agent_drain_events(agent);
-	repair->desired_count = doors_list(&agent->doors, repair->desired, clock_mono_us());
-	if (!reconcile(repair->desired, repair->desired_count, repair->held, repair->held_count,
-		    &repair->work))
-		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	for (size_t i = 0; i < repair->work.add_count; i++) {
-		struct wish *wish = doors_find(&agent->doors, &repair->work.add[i].grant);
-		if (wish)
-			wish->base = wish->known;
-	}
-	int64_t began = clock_mono_us();
-	status =
-		nft_apply(agent->nft, repair->work.add, repair->work.add_count, repair->work.remove,
-			repair->work.remove_count, repair->failures, &repair->failure_count, err);
-	repair->kernel_us = clock_mono_us() - began;
-	return status;
-}
-
-static void repair_again(void *arg)
-{
-	sync_repair(arg);
-}
-
-/* The caller has prepared nothing and frees `repair` in any case. */
-static enum status repair_now(struct agent *agent, struct repair *repair)
-{
-	struct error err = {0};
-	enum nft_adoption adoption;
-	enum status status = repair_once(agent, repair, &err);
-	if (status == STATUS_NOT_FOUND && !nft_install(agent->nft, &adoption, &err)) {
-		repair_fini(repair);
-		status = repair_once(agent, repair, &err);
-	}
-	if (status) {
-		log_err("datapath: doors could not be repaired, trying again: %s", err.text);
-		loop_timer_set(agent->loop, &agent->repair, clock_mono_us() + REPAIR_AGAIN_US,
-			repair_again, agent);
-		return status;
-	}
-	forget_failures(agent, repair->failures, repair->failure_count);
-	log_info("datapath: %zu doors wanted, %zu held: %zu kept, %zu added, %zu removed",
-		repair->desired_count, repair->held_count, repair->work.kept,
-		repair->work.add_count - repair->failure_count, repair->work.remove_count);
-	return STATUS_OK;
-}
-
-void sync_repair(struct agent *agent)
-{
-	struct repair repair;
-	bool done = repair_now(agent, &repair) == STATUS_OK;
-	if (done && (agent->unapplied || repair.failure_count > 0)) {
-		/* Sequence 0 acknowledges nothing and still tells of failures. */
-		report_applied(agent, agent->unapplied, repair.kernel_us, repair.failures,
-			repair.failure_count);
-		repair.failures = NULL;
-		agent->unapplied = 0;
-	}
-	repair_fini(&repair);
+	for (size_t i = 0; i < count; i++)
+		if (doors[i].from_count > 0)
+			free((struct addr *)(uintptr_t)doors[i].froms);
 }
 
 /* ---- deltas ---- */
 
 struct delta {
-	struct door *add, *remove;
-	size_t add_count, remove_count, failure_count;
-	struct door_failure *failures; /* first those of the item */
+	struct commit commit;
+	bool is_short; /* memory ran out */
 };
 
-/* The last counter of a door that goes, if it may have more to tell than is known. */
-static void retire(struct agent *agent, struct wish *wish)
+static void delta_fini(struct delta *delta)
+{
+	free_froms(delta->commit.remove, delta->commit.remove_count);
+	free(delta->commit.remove);
+	free(delta->commit.add);
+	free(delta->commit.renew);
+	free(delta->commit.failures);
+}
+
+static bool delta_init(struct delta *delta, const struct sync_item *item)
+{
+	size_t doors = item->door_count, failures = item->failure_count;
+	struct commit *commit = &delta->commit;
+	*delta = (struct delta){0};
+	commit->remove = calloc(item->removed_count + doors + 1, sizeof *commit->remove);
+	commit->add = calloc(doors + 1, sizeof *commit->add);
+	commit->renew = calloc(doors + 1, sizeof *commit->renew);
+	commit->failures = calloc(failures + doors + 1, sizeof *commit->failures);
+	if (!commit->remove || !commit->add || !commit->renew || !commit->failures)
+		return false;
+	if (failures > 0)
+		memcpy(commit->failures, item->failures, failures * sizeof *item->failures);
+	commit->failure_count = failures;
+	return true;
+}
+
+/* What its element has let in, if that can be read and is more than is known. */
+static uint64_t count_uses(struct agent *agent, const struct wish *wish, const struct door *door)
 {
 	struct held_door held;
-	uint64_t most = wish->door.max_connections;
-	bool used_up = most > 0 && wish->known >= most;
-	if (!used_up && nft_get(agent->nft, &wish->door, &held) &&
-		id_equal(&held.door.grant, &wish->door.grant) &&
-		doors_total(wish, &held) > wish->known) {
-		wish->in_total = doors_total(wish, &held);
-		wish->deficit = 0;
-		wish->retired = true;
-		sync_audit_soon(agent);
+	if (!nft_get(agent->nft, door, &held) || !id_equal(&held.door.grant, &wish->grant))
+		return wish->known;
+	uint64_t total = doors_total(wish, &held);
+	return total > wish->known ? total : wish->known;
+}
+
+/* The last counter of a door that goes, if it may have more to tell than is known. */
+static void retire(struct agent *agent, struct wish *wish, const struct door *door)
+{
+	bool used_up = wish->max_connections > 0 && wish->known >= wish->max_connections;
+	uint64_t total = used_up ? wish->known : count_uses(agent, wish, door);
+	if (!used_up)
+		agent->open_removed_us = clock_mono_us();
+	if (total == wish->known) {
+		doors_remove(&agent->doors, wish);
 		return;
 	}
-	doors_remove(&agent->doors, wish);
+	wish->in_total = total;
+	wish->deficit = 0;
+	wish->retired = true;
+	sync_audit_soon(agent);
+}
+
+static bool delta_remove_door(struct delta *delta, const struct wish *wish, struct door *ret_door)
+{
+	doors_key(wish, ret_door);
+	struct door owned = *ret_door;
+	if (!own_froms(&owned)) {
+		delta->is_short = true;
+		return false;
+	}
+	delta->commit.remove[delta->commit.remove_count++] = owned;
+	return true;
 }
 
 static void delta_remove(struct agent *agent, struct delta *delta, const struct sync_item *item)
 {
 	for (size_t i = 0; i < item->removed_count; i++) {
 		struct wish *wish = doors_find(&agent->doors, &item->removed[i]);
-		if (!wish || wish->retired)
-			continue;
-		delta->remove[delta->remove_count++] = wish->door;
-		retire(agent, wish);
+		struct door door;
+		if (wish && !wish->retired && delta_remove_door(delta, wish, &door))
+			retire(agent, wish, &door);
 	}
 }
 
-static void delta_add(struct agent *agent, struct delta *delta, const struct sync_item *item)
+static void delta_out_of_memory(struct delta *delta, const struct id *grant)
 {
-	int64_t now = clock_mono_us();
-	for (size_t i = 0; i < item->door_count; i++) {
-		bool is_new = !doors_find(&agent->doors, &item->doors[i].grant);
-		struct wish *wish = doors_put(&agent->doors, &item->doors[i], now);
-		if (!wish) {
-			struct door_failure *failure = &delta->failures[delta->failure_count++];
-			failure->grant = item->doors[i].grant;
-			snprintf(failure->cause, sizeof failure->cause,
-				"the agent is out of memory");
-			continue;
-		}
-		struct door door = item->doors[i];
-		door.connections = wish->known;
-		if (is_new)
-			wish->base = wish->known;
-		if (door.timeout_ms > 0 && door_uses_left(&door, &door.uses))
-			delta->add[delta->add_count++] = door;
-	}
+	struct door_failure *failure = &delta->commit.failures[delta->commit.failure_count++];
+	failure->grant = *grant;
+	snprintf(failure->cause, sizeof failure->cause, "the agent is out of memory");
 }
 
-/* The outcome is not known, or the table is gone: look, and put right. */
-static void delta_by_repair(
-	struct agent *agent, struct delta *delta, const struct error *cause, int64_t *kernel_us)
+/* The server's words on one door. The books know its grant, and it is the same door: a renewal. */
+static void delta_add_door(
+	struct agent *agent, struct delta *delta, const struct door *wanted, int64_t now)
 {
+	struct commit *commit = &delta->commit;
+	struct wish *wish = doors_find(&agent->doors, &wanted->grant);
+	bool is_held = wish && !wish->retired;
+	struct door old, door = *wanted;
+	uint64_t made = wish && wish->retired ? wish->in_total : 0;
+	if (is_held)
+		doors_key(wish, &old);
+	bool is_same = is_held && door_same(&old, wanted);
+	if (is_held && !is_same) {
+		made = count_uses(agent, wish, &old);
+		agent->open_removed_us = now;
+		if (!delta_remove_door(delta, wish, &old))
+			return;
+	}
+	wish = doors_put(&agent->doors, wanted, now);
+	if (!wish) {
+		delta_out_of_memory(delta, &wanted->grant);
+		return;
+	}
+	door.connections = made > wish->known ? made : wish->known;
+	if (!is_same)
+		wish->base = door.connections;
+	if (door.timeout_ms == 0 || !door_uses_left(&door, &door.uses))
+		return;
+	if (is_same)
+		commit->renew[commit->renew_count++] = door;
+	else
+		commit->add[commit->add_count++] = door;
+}
+
+static bool has_failed(const struct door_failure *failures, size_t count, const struct id *grant)
+{
+	for (size_t i = 0; i < count; i++)
+		if (id_equal(&failures[i].grant, grant))
+			return true;
+	return false;
+}
+
+/* The outcome is not known, or the table is gone: look, and put right. False: not even that. */
+static bool delta_by_repair(struct agent *agent, struct delta *delta, const struct error *cause)
+{
+	struct commit *commit = &delta->commit;
 	struct repair repair;
+	size_t told = commit->failure_count;
 	log_warn("datapath: a transaction failed, looking at the kernel's doors: %s", cause->text);
+	sync_forget_failures(agent, commit->failures, told);
 	bool repaired = repair_now(agent, &repair) == STATUS_OK;
-	for (size_t i = 0; i < delta->add_count; i++) {
-		const struct id *grant = &delta->add[i].grant;
-		if (repaired && doors_find(&agent->doors, grant))
+	for (size_t i = 0; i < commit->add_count; i++) {
+		const struct id *grant = &commit->add[i].grant;
+		if ((repaired && doors_find(&agent->doors, grant)) ||
+			has_failed(commit->failures, told, grant))
 			continue;
-		struct door_failure *failure = &delta->failures[delta->failure_count++];
+		struct door_failure *failure = &commit->failures[commit->failure_count++];
 		failure->grant = *grant;
 		snprintf(failure->cause, sizeof failure->cause, "%.127s", cause->text);
-		for (size_t j = 0; repaired && j < repair.failure_count; j++)
-			if (id_equal(&repair.failures[j].grant, grant))
-				*failure = repair.failures[j];
+		for (size_t j = 0; repaired && j < repair.commit.failure_count; j++)
+			if (id_equal(&repair.commit.failures[j].grant, grant))
+				*failure = repair.commit.failures[j];
 	}
-	*kernel_us = repair.kernel_us;
+	sync_forget_failures(agent, commit->failures + told, commit->failure_count - told);
+	commit->kernel_us = repair.commit.kernel_us;
 	repair_fini(&repair);
+	return repaired;
 }
 
-static void delta_commit(struct agent *agent, struct delta *delta, uint64_t sequence)
+/* A door that could not be renewed is not wanted any more: what the kernel has of it goes too. */
+static void drop_unrenewed(struct agent *agent, const struct commit *commit)
 {
+	for (size_t i = 0; i < commit->renew_count; i++)
+		if (has_failed(commit->failures, commit->failure_count, &commit->renew[i].grant))
+			repair_soon(agent, 0);
+}
+
+/* True: the kernel's doors are as the books say. */
+static bool delta_commit(struct agent *agent, struct delta *delta)
+{
+	struct commit *commit = &delta->commit;
 	struct error err = {0};
-	size_t refused = 0;
-	int64_t began = clock_mono_us();
-	enum status status = nft_apply(agent->nft, delta->add, delta->add_count, delta->remove,
-		delta->remove_count, delta->failures + delta->failure_count, &refused, &err);
-	int64_t kernel_us = clock_mono_us() - began;
-	if (status)
-		delta_by_repair(agent, delta, &err, &kernel_us);
-	else
-		delta->failure_count += refused;
-	forget_failures(agent, delta->failures, delta->failure_count);
-	report_applied(agent, sequence, kernel_us, delta->failures, delta->failure_count);
-	delta->failures = NULL;
+	if (commit->remove_count + commit->add_count + commit->renew_count > 0 &&
+		commit_apply(agent, commit, &err))
+		return delta_by_repair(agent, delta, &err);
+	drop_unrenewed(agent, commit);
+	sync_forget_failures(agent, commit->failures, commit->failure_count);
+	return true;
 }
 
-static void apply_delta(struct agent *agent, const struct sync_item *item)
+static bool apply_delta(struct agent *agent, const struct sync_item *item)
 {
-	struct delta delta = {.add = calloc(item->door_count + 1, sizeof *delta.add),
-		.remove = calloc(item->removed_count + 1, sizeof *delta.remove),
-		.failures =
-			calloc(item->failure_count + item->door_count + 1, sizeof *delta.failures)};
-	if (delta.add && delta.remove && delta.failures) {
-		if (item->failure_count > 0)
-			memcpy(delta.failures, item->failures,
-				item->failure_count * sizeof *item->failures);
-		delta.failure_count = item->failure_count;
+	struct delta delta;
+	struct error err = {.text = "out of memory"};
+	int64_t now = clock_mono_us();
+	bool done = delta_init(&delta, item) && cut_add(agent, item->cut, item->cut_count);
+	if (done) {
 		delta_remove(agent, &delta, item);
-		delta_add(agent, &delta, item);
-		delta_commit(agent, &delta, item->sequence);
-	} else {
-		/* Not acknowledged: the server's deadlines withdraw it, and a snapshot repairs. */
-		log_err("datapath: out of memory: item %llu was not applied",
-			(unsigned long long)item->sequence);
+		for (size_t i = 0; i < item->door_count; i++)
+			delta_add_door(agent, &delta, &item->doors[i], now);
+		bool in_order = delta_commit(agent, &delta);
+		if (!in_order && item->cut_count > 0)
+			snprintf(err.text, sizeof err.text, "its doors are not gone yet");
+		done = !delta.is_short && (in_order || item->cut_count == 0) &&
+			(!in_order || !cut_flows(agent, &err)) &&
+			sessions_follow(agent, item->primaries, item->primary_count);
 	}
-	free(delta.add);
-	free(delta.remove);
-	free(delta.failures);
+	if (done) {
+		struct commit *commit = &delta.commit;
+		sync_report_applied(agent, item->sequence, commit->kernel_us, commit->failures,
+			commit->failure_count);
+		commit->failures = NULL;
+	} else {
+		log_err("link: item %llu was not applied: %s", (unsigned long long)item->sequence,
+			err.text);
+	}
+	delta_fini(&delta);
+	return done;
 }
 
 /* ---- snapshots ---- */
 
+static void snapshot_clear(struct agent *agent)
+{
+	free_froms(agent->snapshot, agent->snapshot_count);
+	free(agent->snapshot);
+	agent->snapshot = NULL;
+	agent->snapshot_count = agent->snapshot_capacity = 0;
+}
+
 void sync_begin(struct agent *agent)
 {
-	agent->snapshot_count = 0;
+	snapshot_clear(agent);
+	cut_clear(agent); /* the snapshot orders again what was not done */
+	primaries_snapshot_begin(&agent->primaries);
+	agent->snapshot_began_us = clock_mono_us();
 	agent->snapshot_is_short = false;
 	agent->unapplied = 0;
 }
 
 static bool snapshot_add(struct agent *agent, const struct door *door)
 {
+	struct door owned = *door;
 	if (agent->snapshot_count == agent->snapshot_capacity) {
 		size_t capacity = agent->snapshot_capacity ? agent->snapshot_capacity * 2 : 256;
 		struct door *grown = realloc(agent->snapshot, capacity * sizeof *grown);
@@ -291,7 +317,12 @@ static bool snapshot_add(struct agent *agent, const struct door *door)
 		agent->snapshot = grown;
 		agent->snapshot_capacity = capacity;
 	}
-	agent->snapshot[agent->snapshot_count++] = *door;
+	if (!own_froms(&owned))
+		return false;
+	/* A snapshot may travel for seconds: what is left of a door's time is left from now on. */
+	uint64_t age_ms = (uint64_t)(clock_mono_us() - agent->snapshot_began_us) / 1000;
+	owned.timeout_ms += owned.timeout_ms < UINT64_MAX - age_ms ? age_ms : 0;
+	agent->snapshot[agent->snapshot_count++] = owned;
 	return true;
 }
 
@@ -299,6 +330,7 @@ static void snapshot_remove(struct agent *agent, const struct id *grant)
 {
 	for (size_t i = agent->snapshot_count; i > 0; i--) {
 		if (id_equal(&agent->snapshot[i - 1].grant, grant)) {
+			free_froms(&agent->snapshot[i - 1], 1);
 			agent->snapshot[i - 1] = agent->snapshot[--agent->snapshot_count];
 			return;
 		}
@@ -322,13 +354,13 @@ static void count_waiting_reports(struct agent *agent)
 
 static bool snapshot_apply(struct agent *agent, uint64_t sequence)
 {
-	int64_t now = clock_mono_us();
 	bool whole = !agent->snapshot_is_short;
 	agent->unapplied = sequence;
 	if (whole)
 		doors_snapshot_begin(&agent->doors);
 	for (size_t i = 0; i < agent->snapshot_count; i++)
-		whole &= doors_put(&agent->doors, &agent->snapshot[i], now) != NULL;
+		whole &= doors_put(&agent->doors, &agent->snapshot[i], agent->snapshot_began_us) !=
+			NULL;
 	if (!agent->snapshot_is_short)
 		doors_snapshot_end(&agent->doors);
 	if (!whole) {
@@ -340,33 +372,37 @@ static bool snapshot_apply(struct agent *agent, uint64_t sequence)
 		return false;
 	}
 	count_waiting_reports(agent);
+	primaries_snapshot_end(&agent->primaries);
+	snapshot_clear(agent);
 	sync_repair(agent);
 	sync_audit_soon(agent);
-	free(agent->snapshot);
-	agent->snapshot = NULL;
-	agent->snapshot_count = agent->snapshot_capacity = 0;
 	return true;
 }
 
-bool sync_apply(struct agent *agent, const struct sync_item *item)
+static bool snapshot_piece(struct agent *agent, const struct sync_item *item)
 {
-	if (!item->snapshot) {
-		apply_delta(agent, item);
-		return true;
-	}
 	for (size_t i = 0; i < item->removed_count; i++)
 		snapshot_remove(agent, &item->removed[i]);
 	for (size_t i = 0; i < item->door_count; i++)
 		agent->snapshot_is_short |= !snapshot_add(agent, &item->doors[i]);
+	agent->snapshot_is_short |= !cut_add(agent, item->cut, item->cut_count) ||
+		!sessions_follow(agent, item->primaries, item->primary_count);
 	if (item->failure_count > 0) {
 		struct door_failure *failures = calloc(item->failure_count, sizeof *failures);
 		if (failures) {
 			memcpy(failures, item->failures, item->failure_count * sizeof *failures);
 			/* Acknowledges nothing: the snapshot's end does. */
-			report_applied(agent, 0, 0, failures, item->failure_count);
+			sync_report_applied(agent, 0, 0, failures, item->failure_count);
 		}
 	}
 	return !item->snapshot_end || snapshot_apply(agent, item->sequence);
+}
+
+bool sync_apply(struct agent *agent, const struct sync_item *item)
+{
+	for (size_t i = 0; i < item->primaries_removed_count; i++)
+		primaries_remove(&agent->primaries, &item->primaries_removed[i]);
+	return item->snapshot ? snapshot_piece(agent, item) : apply_delta(agent, item);
 }
 
 /* ---- audits ---- */
@@ -388,6 +424,33 @@ static bool on_missed(void *arg, const struct id *grant, uint64_t count)
 	return true;
 }
 
+/* Of doors that expired, and of those that others took apart. True: look again soon, for what
+ * expired elements hold is free only when the kernel has collected them. */
+static bool clear_remains(struct agent *agent, const struct held_door *held, size_t count)
+{
+	struct door *remains = calloc(count + 1, sizeof *remains), door;
+	struct nft_change change = {.remove = remains};
+	struct error err;
+	size_t refused;
+	bool some_are_wanted = false;
+	for (size_t i = 0; remains && i < count; i++) {
+		if (!held[i].expired && !held[i].incomplete)
+			continue;
+		const struct wish *wish = doors_find(&agent->doors, &held[i].door.grant);
+		if (wish && doors_wanted(wish, clock_mono_us(), &door))
+			some_are_wanted = true;
+		else
+			remains[change.remove_count++] = held[i].door;
+	}
+	if (change.remove_count > 0 && nft_apply(agent->nft, &change, NULL, &refused, &err))
+		log_warn("datapath: remains of %zu doors could not be removed, trying again: %s",
+			change.remove_count, err.text);
+	free(remains);
+	if (some_are_wanted)
+		sync_repair(agent);
+	return change.remove_count > 0;
+}
+
 static void audit(void *arg)
 {
 	struct agent *agent = arg;
@@ -398,6 +461,7 @@ static void audit(void *arg)
 	if (nft_dump(agent->nft, &held, &count, NULL) == STATUS_OK) {
 		agent_drain_events(agent);
 		again = doors_audit(&agent->doors, held, count, clock_mono_us(), on_missed, agent);
+		again |= clear_remains(agent, held, count);
 	}
 	free(held);
 	int64_t now = clock_mono_us(), pause = (now - began) * AUDIT_SHARE;
@@ -417,6 +481,6 @@ void sync_stop(struct agent *agent)
 {
 	loop_timer_clear(agent->loop, &agent->audit);
 	loop_timer_clear(agent->loop, &agent->repair);
-	free(agent->snapshot);
-	agent->snapshot = NULL;
+	snapshot_clear(agent);
+	cut_clear(agent);
 }

@@ -1,9 +1,9 @@
 /* Design.
  *
- * Three sockets: events (subscribed to new, update and destroy; a socket filter lets only our mark
- * through, so that the other connections of a busy gateway cost us nothing), dumps, and single
- * reads. The event socket never blocks and its buffer is large; when it overflows all the same
- * (ENOBUFS) it grows, up to a cap, and the caller is told to dump.
+ * Four sockets: events (subscribed to new, update and destroy; a socket filter lets only our marks
+ * through, so that the other connections of a busy gateway cost us nothing), dumps, single reads,
+ * and changes. The event socket never blocks and its buffer is large; when it overflows all the
+ * same (ENOBUFS) it grows, up to a cap, and the caller is told to dump.
  *
  * NEW events carry the label (the grant's id) and the mark; UPDATE and DESTROY the mark and the
  * conntrack id only. Counters come with DESTROY and in dumps; when TCP ends (TIME_WAIT, CLOSE) the
@@ -33,11 +33,12 @@
 
 struct conntrack {
 	struct nfct_handle *events, *dump, *single;
+	int changes;
 	struct conntrack_config config;
 	size_t buffer_bytes;
 	track_cb cb;
 	void *arg;
-	struct tracked *wanted; /* of conntrack_get */
+	struct tracked answer; /* of `single` */
 	bool found;
 };
 
@@ -124,7 +125,27 @@ static void read_figures(const struct nf_conntrack *ct, struct tracked *flow)
 	}
 }
 
-static bool read_flow(const struct nf_conntrack *ct, struct tracked *flow)
+static void read_endpoints(const struct nf_conntrack *ct, bool ipv6, struct tracked *flow)
+{
+	struct endpoint from = {0}, to = {0};
+	read_addr(ct, ipv6, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC, &flow->client.addr);
+	read_addr(ct, ipv6, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST, &flow->remote.addr);
+	flow->client.port = ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_SRC));
+	flow->remote.port = ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_DST));
+	if (nfct_attr_is_set(ct, ATTR_REPL_PORT_SRC) <= 0)
+		return;
+	read_addr(ct, ipv6, ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV6_SRC, &from.addr);
+	read_addr(ct, ipv6, ATTR_REPL_IPV4_DST, ATTR_REPL_IPV6_DST, &to.addr);
+	from.port = ntohs(nfct_get_attr_u16(ct, ATTR_REPL_PORT_SRC));
+	to.port = ntohs(nfct_get_attr_u16(ct, ATTR_REPL_PORT_DST));
+	if (endpoint_equal(&from, &flow->remote) && endpoint_equal(&to, &flow->client))
+		return;
+	flow->reply_from = from;
+	flow->reply_to = to;
+}
+
+static bool read_flow(
+	const struct nf_conntrack *ct, const struct conntrack_config *config, struct tracked *flow)
 {
 	uint8_t family = nfct_get_attr_u8(ct, ATTR_L3PROTO);
 	memset(flow, 0, sizeof *flow);
@@ -134,12 +155,9 @@ static bool read_flow(const struct nf_conntrack *ct, struct tracked *flow)
 	flow->transport = nfct_get_attr_u8(ct, ATTR_L4PROTO);
 	if (flow->id == 0 || (flow->transport != IPPROTO_TCP && flow->transport != IPPROTO_UDP))
 		return false;
-	read_addr(
-		ct, family == AF_INET6, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC, &flow->client.addr);
-	read_addr(
-		ct, family == AF_INET6, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST, &flow->remote.addr);
-	flow->client.port = ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_SRC));
-	flow->remote.port = ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_DST));
+	read_endpoints(ct, family == AF_INET6, flow);
+	flow->is_granted = nfct_get_attr_u32(ct, ATTR_MARK) & config->mark;
+	flow->is_primary = nfct_get_attr_u32(ct, ATTR_MARK) & config->mark_session;
 	read_label(ct, &flow->grant);
 	read_figures(ct, flow);
 	if (flow->transport == IPPROTO_TCP && nfct_attr_is_set(ct, ATTR_TCP_STATE) > 0) {
@@ -147,11 +165,6 @@ static bool read_flow(const struct nf_conntrack *ct, struct tracked *flow)
 		flow->is_over = state == TCP_CONNTRACK_TIME_WAIT || state == TCP_CONNTRACK_CLOSE;
 	}
 	return true;
-}
-
-static bool read_ours(const struct nf_conntrack *ct, uint32_t mark, struct tracked *ret_flow)
-{
-	return (nfct_get_attr_u32(ct, ATTR_MARK) & mark) && read_flow(ct, ret_flow);
 }
 
 /* The attributes of a message must lie within it: the library trusts their lengths. */
@@ -162,15 +175,17 @@ static bool is_sound(const struct nlmsghdr *message, size_t size)
 		message->nlmsg_len <= size && message->nlmsg_type >> 8 == NFNL_SUBSYS_CTNETLINK;
 }
 
-bool conntrack_parse(const void *bytes, size_t size, uint32_t mark, enum track_event *ret_event,
-	struct tracked *ret_flow)
+bool conntrack_parse(const void *bytes, size_t size, uint32_t mark, uint32_t mark_session,
+	enum track_event *ret_event, struct tracked *ret_flow)
 {
+	const struct conntrack_config config = {.mark = mark, .mark_session = mark_session};
 	const struct nlmsghdr *message = bytes;
 	struct tracked flow;
 	if (!is_sound(message, size))
 		return false;
 	struct nf_conntrack *ct = nfct_new();
-	bool ours = ct && nfct_nlmsg_parse(message, ct) >= 0 && read_ours(ct, mark, &flow);
+	bool ours = ct && nfct_nlmsg_parse(message, ct) >= 0 && read_flow(ct, &config, &flow) &&
+		(flow.is_granted || flow.is_primary);
 	if (ct)
 		nfct_destroy(ct);
 	if (!ours)
@@ -188,7 +203,7 @@ static int on_dump(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, voi
 	struct conntrack *conntrack = data;
 	struct tracked flow;
 	(void)type;
-	if (read_ours(ct, conntrack->config.mark, &flow))
+	if (read_flow(ct, &conntrack->config, &flow) && flow.is_granted)
 		conntrack->cb(conntrack->arg, TRACK_NEW, &flow);
 	return NFCT_CB_CONTINUE;
 }
@@ -196,13 +211,8 @@ static int on_dump(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, voi
 static int on_single(enum nf_conntrack_msg_type type, struct nf_conntrack *ct, void *data)
 {
 	struct conntrack *conntrack = data;
-	struct tracked flow;
 	(void)type;
-	/* The same tuple may belong to a younger connection by now. */
-	if (read_flow(ct, &flow) && flow.id == conntrack->wanted->id) {
-		*conntrack->wanted = flow;
-		conntrack->found = true;
-	}
+	conntrack->found = read_flow(ct, &conntrack->config, &conntrack->answer);
 	return NFCT_CB_CONTINUE;
 }
 
@@ -224,8 +234,8 @@ static struct nfct_handle *open_handle(unsigned groups,
 	return handle;
 }
 
-/* Keeps what has our bit in its CTA_MARK; the kernel finds the attribute for us. Classic BPF loads
- * big-endian words, and that is how the mark travels. */
+/* Keeps what has one of our bits in its CTA_MARK; the kernel finds the attribute for us. Classic
+ * BPF loads big-endian words, and that is how the mark travels. */
 static enum status filter_events(int fd, uint32_t mark, struct error *err)
 {
 	struct sock_filter code[] = {
@@ -246,6 +256,18 @@ static enum status filter_events(int fd, uint32_t mark, struct error *err)
 	return STATUS_OK;
 }
 
+static enum status open_changes(struct conntrack *conntrack, struct error *err)
+{
+	/* The kernel answers before send() returns; the time limit is for what cannot happen. */
+	const struct timeval limit = {.tv_sec = 5};
+	conntrack->changes = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	if (conntrack->changes < 0 ||
+		setsockopt(conntrack->changes, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0)
+		return error_errno(
+			err, STATUS_UNAVAILABLE, errno, "conntrack: cannot open netlink");
+	return STATUS_OK;
+}
+
 static void set_buffer(struct conntrack *conntrack, size_t bytes)
 {
 	int fd = nfct_fd(conntrack->events), size = (int)bytes;
@@ -263,14 +285,18 @@ enum status conntrack_open(
 	if (!conntrack)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	conntrack->config = *config;
+	conntrack->changes = -1;
 	enum status status = STATUS_OK;
 	conntrack->events = open_handle(groups, NULL, conntrack, err);
 	conntrack->dump = conntrack->events ? open_handle(0, on_dump, conntrack, err) : NULL;
 	conntrack->single = conntrack->dump ? open_handle(0, on_single, conntrack, err) : NULL;
 	if (!conntrack->single)
 		status = STATUS_PERMISSION_DENIED;
+	else
+		status = open_changes(conntrack, err);
 	if (!status)
-		status = filter_events(nfct_fd(conntrack->events), config->mark, err);
+		status = filter_events(
+			nfct_fd(conntrack->events), config->mark | config->mark_session, err);
 	if (status) {
 		conntrack_close(conntrack);
 		return status;
@@ -292,6 +318,8 @@ void conntrack_close(struct conntrack *conntrack)
 		nfct_close(conntrack->dump);
 	if (conntrack->single)
 		nfct_close(conntrack->single);
+	if (conntrack->changes >= 0)
+		close(conntrack->changes);
 	free(conntrack);
 }
 
@@ -326,7 +354,8 @@ enum conntrack_read conntrack_read(struct conntrack *conntrack, track_cb cb, voi
 			return errno == ENOBUFS ? lost(conntrack) : CONNTRACK_DRAINED;
 		/* Only the kernel's word counts; a datagram of events holds one message. */
 		if (from.nl_pid == 0 &&
-			conntrack_parse(bytes, (size_t)size, conntrack->config.mark, &event, &flow))
+			conntrack_parse(bytes, (size_t)size, conntrack->config.mark,
+				conntrack->config.mark_session, &event, &flow))
 			cb(arg, event, &flow);
 	}
 	return CONNTRACK_MORE;
@@ -350,21 +379,151 @@ enum status conntrack_dump(struct conntrack *conntrack, track_cb cb, void *arg, 
 		      : STATUS_OK;
 }
 
-bool conntrack_get(struct conntrack *conntrack, struct tracked *flow)
+/* ---- single entries ---- */
+
+static void set_tuple(struct nf_conntrack *ct, const struct endpoint *from,
+	const struct endpoint *to, uint8_t transport)
+{
+	bool ipv6 = from->addr.family == ADDR_IPV6;
+	nfct_set_attr_u8(ct, ATTR_L3PROTO, ipv6 ? AF_INET6 : AF_INET);
+	nfct_set_attr(ct, ipv6 ? ATTR_IPV6_SRC : ATTR_IPV4_SRC, from->addr.bytes);
+	nfct_set_attr(ct, ipv6 ? ATTR_IPV6_DST : ATTR_IPV4_DST, to->addr.bytes);
+	nfct_set_attr_u8(ct, ATTR_L4PROTO, transport);
+	nfct_set_attr_u16(ct, ATTR_PORT_SRC, htons(from->port));
+	nfct_set_attr_u16(ct, ATTR_PORT_DST, htons(to->port));
+}
+
+/* The entry that has this tuple in either direction: that is how the kernel looks. */
+static bool look_up(struct conntrack *conntrack, const struct endpoint *from,
+	const struct endpoint *to, uint8_t transport, struct tracked *ret_flow)
 {
 	struct nf_conntrack *ct = nfct_new();
-	bool ipv6 = flow->client.addr.family == ADDR_IPV6;
 	if (!ct)
 		return false;
-	nfct_set_attr_u8(ct, ATTR_L3PROTO, ipv6 ? AF_INET6 : AF_INET);
-	nfct_set_attr(ct, ipv6 ? ATTR_IPV6_SRC : ATTR_IPV4_SRC, flow->client.addr.bytes);
-	nfct_set_attr(ct, ipv6 ? ATTR_IPV6_DST : ATTR_IPV4_DST, flow->remote.addr.bytes);
-	nfct_set_attr_u8(ct, ATTR_L4PROTO, flow->transport);
-	nfct_set_attr_u16(ct, ATTR_PORT_SRC, htons(flow->client.port));
-	nfct_set_attr_u16(ct, ATTR_PORT_DST, htons(flow->remote.port));
-	conntrack->wanted = flow;
+	set_tuple(ct, from, to, transport);
 	conntrack->found = false;
 	(void)nfct_query(conntrack->single, NFCT_Q_GET, ct);
 	nfct_destroy(ct);
+	if (conntrack->found)
+		*ret_flow = conntrack->answer;
 	return conntrack->found;
+}
+
+bool conntrack_get(struct conntrack *conntrack, struct tracked *flow)
+{
+	struct tracked found;
+	/* The same tuple may belong to a younger connection by now. */
+	if (!look_up(conntrack, &flow->client, &flow->remote, flow->transport, &found) ||
+		found.id != flow->id)
+		return false;
+	*flow = found;
+	return true;
+}
+
+bool conntrack_find(
+	struct conntrack *conntrack, const struct tracked *wanted, struct tracked *ret_flow)
+{
+	const struct endpoint *client = &wanted->client, *remote = &wanted->remote;
+	struct tracked found;
+	/* As the client's side sees it. */
+	if (look_up(conntrack, client, remote, wanted->transport, &found) &&
+		endpoint_equal(&found.client, client) && endpoint_equal(&found.remote, remote)) {
+		*ret_flow = found;
+		return true;
+	}
+	/* As the remote's side sees it. */
+	if (!look_up(conntrack, remote, client, wanted->transport, &found) ||
+		!tracked_is_translated(&found) || !endpoint_equal(&found.reply_from, remote) ||
+		!endpoint_equal(&found.reply_to, client))
+		return false;
+	*ret_flow = found;
+	return true;
+}
+
+/* ---- changes ---- */
+
+union change {
+	struct nlmsghdr header;
+	char bytes[1024];
+};
+
+static void change_put_u32(union change *change, uint16_t type, uint32_t value)
+{
+	struct {
+		struct nlattr head;
+		uint32_t value;
+	} attr = {{.nla_len = sizeof attr, .nla_type = type}, htonl(value)};
+	char *at = change->bytes + NLMSG_ALIGN(change->header.nlmsg_len);
+	memcpy(at, &attr, sizeof attr);
+	change->header.nlmsg_len = (uint32_t)(at - change->bytes) + (uint32_t)sizeof attr;
+}
+
+/* The message for the entry of this tuple; a whole one is some 100 bytes. */
+static bool change_begin(union change *change, uint16_t type, const struct tracked *flow)
+{
+	struct nf_conntrack *ct = nfct_new();
+	struct nfgenmsg *family = NLMSG_DATA(&change->header);
+	if (!ct)
+		return false;
+	memset(change, 0, sizeof *change);
+	change->header.nlmsg_len = NLMSG_LENGTH(sizeof *family);
+	change->header.nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
+	change->header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	family->nfgen_family = flow->client.addr.family == ADDR_IPV6 ? AF_INET6 : AF_INET;
+	family->version = NFNETLINK_V0;
+	set_tuple(ct, &flow->client, &flow->remote, flow->transport);
+	bool done = nfct_nlmsg_build(&change->header, ct) >= 0;
+	nfct_destroy(ct);
+	return done;
+}
+
+/* 0, or the kernel's errno. */
+static int change_send(struct conntrack *conntrack, union change *change)
+{
+	static uint32_t sequence;
+	_Alignas(struct nlmsghdr) char bytes[4096];
+	const struct nlmsghdr *answer = (const void *)bytes;
+	change->header.nlmsg_seq = ++sequence;
+	if (send(conntrack->changes, change->bytes, change->header.nlmsg_len, 0) < 0)
+		return errno;
+	for (;;) {
+		ssize_t size = recv(conntrack->changes, bytes, sizeof bytes, 0);
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0)
+			return errno;
+		if ((size_t)size < NLMSG_LENGTH(sizeof(struct nlmsgerr)) ||
+			answer->nlmsg_type != NLMSG_ERROR || answer->nlmsg_seq != sequence)
+			continue; /* the answer to one that was given up */
+		return -((const struct nlmsgerr *)NLMSG_DATA(answer))->error;
+	}
+}
+
+enum status conntrack_mark_session(
+	struct conntrack *conntrack, const struct tracked *flow, bool set, struct error *err)
+{
+	uint32_t bit = conntrack->config.mark_session;
+	union change change;
+	if (!change_begin(&change, IPCTNL_MSG_CT_NEW, flow))
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	change_put_u32(&change, CTA_MARK, set ? bit : 0);
+	change_put_u32(&change, CTA_MARK_MASK, bit);
+	int cause = change_send(conntrack, &change);
+	if (cause)
+		return error_errno(err, cause == ENOENT ? STATUS_NOT_FOUND : STATUS_UNAVAILABLE,
+			cause, "conntrack: cannot mark a session's primary connection");
+	return STATUS_OK;
+}
+
+enum status conntrack_delete(
+	struct conntrack *conntrack, const struct tracked *flow, struct error *err)
+{
+	union change change;
+	if (!change_begin(&change, IPCTNL_MSG_CT_DELETE, flow))
+		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	change_put_u32(&change, CTA_ID, (uint32_t)flow->id);
+	int cause = change_send(conntrack, &change);
+	return cause && cause != ENOENT
+		? error_errno(err, STATUS_UNAVAILABLE, cause, "conntrack: cannot cut a flow")
+		: STATUS_OK;
 }

@@ -1,5 +1,5 @@
-/* Conntrack: events of flows that carry our mark (filtered in the kernel), dumps of them, single
- * reads. Knows libnetfilter_conntrack. */
+/* Conntrack: events of flows that carry one of our marks (filtered in the kernel), dumps, single
+ * reads and changes. Knows libnetfilter_conntrack. */
 #ifndef POSTERN_AGENT_DATAPATH_CONNTRACK_H
 #define POSTERN_AGENT_DATAPATH_CONNTRACK_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/flows.h"
+#include "agent/tracked.h"
 #include "common/error.h"
 
 struct conntrack;
@@ -18,7 +18,7 @@ struct conntrack;
 void conntrack_prepare(char *problems, size_t size);
 
 struct conntrack_config {
-	uint32_t mark; /* one bit */
+	uint32_t mark, mark_session; /* one bit each: of granted flows, of sessions' primaries */
 	/* Of the event socket's buffer: at first, and how far it may grow when events are lost. */
 	size_t buffer_bytes, buffer_most_bytes;
 };
@@ -35,14 +35,25 @@ enum conntrack_read {
 typedef void (*track_cb)(void *arg, enum track_event event, const struct tracked *flow);
 /* Handles at most 256 waiting events. */
 enum conntrack_read conntrack_read(struct conntrack *conntrack, track_cb cb, void *arg);
-/* Every flow with our mark, labels and counters included, as TRACK_NEW. */
+/* Every granted flow, labels and counters included, as TRACK_NEW. */
 enum status conntrack_dump(struct conntrack *conntrack, track_cb cb, void *arg, struct error *err);
-/* Reads the entry of flow->id and its tuple: its label, counters and state. False: it is gone. */
+/* Reads the entry of flow->id and its tuple: its label, marks, counters and state. False: it is
+ * gone. */
 bool conntrack_get(struct conntrack *conntrack, struct tracked *flow);
+/* Looks for the entry that wanted->client opened to wanted->remote, as either side of a translation
+ * sees them. False: there is none; one that was opened by the remote does not count. */
+bool conntrack_find(
+	struct conntrack *conntrack, const struct tracked *wanted, struct tracked *ret_flow);
+/* Sets or clears mark_session on the entry, leaving its other bits. NOT_FOUND: it is gone. */
+enum status conntrack_mark_session(
+	struct conntrack *conntrack, const struct tracked *flow, bool set, struct error *err);
+/* Deletes the entry of flow->id and its tuple; one that is gone already is fine. */
+enum status conntrack_delete(
+	struct conntrack *conntrack, const struct tracked *flow, struct error *err);
 
-/* One netlink message of conntrack as the agent understands it; false: not a flow of ours. For
- * tests: bytes of any kind are allowed. */
-bool conntrack_parse(const void *message, size_t size, uint32_t mark, enum track_event *ret_event,
-	struct tracked *ret_flow);
+/* One netlink message of the kernel's as the agent understands it; false: no flow with one of these
+ * marks, or not a whole message of conntrack. For tests. */
+bool conntrack_parse(const void *message, size_t size, uint32_t mark, uint32_t mark_session,
+	enum track_event *ret_event, struct tracked *ret_flow);
 
 #endif

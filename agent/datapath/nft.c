@@ -3,32 +3,18 @@
  * A transaction is a netlink batch: the kernel applies all of it or nothing. It answers every
  * message it refuses, even after the first, and the last one in any case (the only one that asks
  * for an acknowledgement); all answers are in the socket when sendto() returns, and all of them are
- * read. The sequence number says which message an answer is about. nft_apply() leaves the refused
- * ones out and tries again, so that one bad element does not sink its neighbours; a deletion of
- * what has expired (ENOENT) is no failure.
- *
- * Sizes: one message an element (about 250 bytes), at most a batch buffer of them per transaction;
- * larger sets take several transactions, each whole in itself.
- *
- * Installation works on whatever is there, from nothing to a table that another program has pulled
- * apart: tables, chains and maps are created unless they exist, all rules are deleted and written
- * anew. Nobody sees a state in between, and elements are not touched. What an existing object
- * forbids (another priority, maps of another shape) the kernel answers with an error, and the next,
- * more drastic way is tried. */
+ * read. The sequence number says which message an answer is about.
+ */
 #include "agent/datapath/nft.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <libnftnl/common.h>
-#include <libnftnl/table.h>
-#include <libnftnl/udata.h>
 #include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -97,7 +83,8 @@ static void take_answer(struct nft *nft, const struct nlmsghdr *message,
 	if (error->error == 0)
 		return;
 	answers->bad = true;
-	refused(arg, place - 1, -error->error);
+	if (refused)
+		refused(arg, place - 1, -error->error);
 }
 
 static void read_answers(struct nft *nft, void (*refused)(void *arg, size_t index, int errnum),
@@ -154,6 +141,12 @@ enum status batch_commit(struct nft *nft, void (*refused)(void *arg, size_t inde
 	return STATUS_OK;
 }
 
+int nft_no_memory(void)
+{
+	errno = ENOMEM; /* what nft_query() looks at: not what an earlier call has left there */
+	return MNL_CB_ERROR;
+}
+
 enum status nft_query(
 	struct nft *nft, struct nlmsghdr *message, nft_dump_cb cb, void *arg, struct error *err)
 {
@@ -174,9 +167,12 @@ enum status nft_query(
 			continue;
 		if (errno == ESRCH || errno == EPROTO)
 			continue; /* a late answer to an earlier question */
+		if (errno == ENOMEM)
+			return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 		if (errno == ENOENT)
 			return error_set(err, STATUS_NOT_FOUND, "nftables: not there");
-		if (errno == EINTR)
+		/* EBUSY: the rest of a dump that was broken off has to be read first. */
+		if (errno == EINTR || errno == EBUSY)
 			return error_set(err, STATUS_ABORTED,
 				"nftables: the ruleset changed during the dump");
 		return error_errno(
@@ -210,6 +206,12 @@ static struct mnl_socket *open_socket(unsigned groups, struct error *err)
 	return socket;
 }
 
+static void settle_renewal(struct nft *nft)
+{
+	nft->renewal = nft->config.renewal == NFT_RENEW_AUTO ? nft->probed : nft->config.renewal;
+	nft_write_comment(nft);
+}
+
 enum status nft_open(const struct nft_config *config, struct nft **ret_nft, struct error *err)
 {
 	struct nft *nft = calloc(1, sizeof *nft);
@@ -217,7 +219,6 @@ enum status nft_open(const struct nft_config *config, struct nft **ret_nft, stru
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	nft->config = *config;
 	snprintf(nft->table, sizeof nft->table, "%s", config->table);
-	snprintf(nft->comment, sizeof nft->comment, NFT_SCHEMA " boot %.80s", config->boot_id);
 	/* libmnl lets the last message run past the limit */
 	nft->buffer = malloc(NFT_BATCH_BYTES * 2);
 	nft->answer = malloc(NFT_ANSWER_BYTES);
@@ -238,14 +239,23 @@ enum status nft_open(const struct nft_config *config, struct nft **ret_nft, stru
 	int fd = mnl_socket_get_fd(nft->watch);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	nft_watch_filter(nft);
+	nft->probed = nft_probe_renewal(nft);
+	settle_renewal(nft);
 	*ret_nft = nft;
 	return STATUS_OK;
+}
+
+enum nft_renewal nft_renewal(const struct nft *nft)
+{
+	return nft->renewal;
 }
 
 void nft_configure(struct nft *nft, const struct nft_config *config)
 {
 	nft->config.enforce = config->enforce;
 	nft->config.priority = config->priority;
+	nft->config.renewal = config->renewal;
+	settle_renewal(nft);
 }
 
 void nft_close(struct nft *nft)
@@ -259,137 +269,4 @@ void nft_close(struct nft *nft)
 	free(nft->buffer);
 	free(nft->answer);
 	free(nft);
-}
-
-/* ---- installation ---- */
-
-struct found_table {
-	const struct nft *nft;
-	bool found, same;
-};
-
-static int parse_comment(const struct nftnl_udata *attr, void *arg)
-{
-	const char **comment = arg;
-	const char *text = nftnl_udata_get(attr);
-	uint8_t size = nftnl_udata_len(attr);
-	if (nftnl_udata_type(attr) == NFTNL_UDATA_TABLE_COMMENT && size > 0 &&
-		text[size - 1] == '\0')
-		*comment = text;
-	return 0;
-}
-
-static int on_table(const struct nlmsghdr *message, void *arg)
-{
-	struct found_table *found = arg;
-	struct nftnl_table *table = nftnl_table_alloc();
-	const char *comment = NULL;
-	uint32_t size = 0;
-	if (!table)
-		return MNL_CB_ERROR;
-	const char *name = nftnl_table_nlmsg_parse(message, table) < 0
-		? NULL
-		: nftnl_table_get_str(table, NFTNL_TABLE_NAME);
-	if (name && strcmp(name, found->nft->table) == 0 &&
-		nftnl_table_get_u32(table, NFTNL_TABLE_FAMILY) == NFPROTO_INET) {
-		const void *data = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &size);
-		if (data && size > 0)
-			(void)nftnl_udata_parse(data, size, parse_comment, &comment);
-		found->found = true;
-		found->same = comment && strcmp(comment, found->nft->comment) == 0;
-	}
-	nftnl_table_free(table);
-	return MNL_CB_OK;
-}
-
-static enum status find_table(struct nft *nft, struct found_table *ret_found, struct error *err)
-{
-	char request[1024];
-	enum status status;
-	do {
-		*ret_found = (struct found_table){.nft = nft};
-		struct nlmsghdr *message = nftnl_nlmsg_build_hdr(
-			request, NFT_MSG_GETTABLE, NFPROTO_INET, NLM_F_DUMP, nft->sequence++);
-		status = nft_query(nft, message, on_table, ret_found, err);
-	} while (status == STATUS_ABORTED);
-	return status;
-}
-
-struct first_refusal {
-	int errnum;
-	size_t index;
-};
-
-static void note_refusal(void *arg, size_t index, int errnum)
-{
-	struct first_refusal *first = arg;
-	if (first->errnum == 0)
-		*first = (struct first_refusal){errnum, index};
-}
-
-static enum status build(struct nft *nft, enum nft_build how, bool exists, struct error *err)
-{
-	struct first_refusal refusal = {0};
-	batch_begin(nft);
-	nft_build_table(nft, how, exists);
-	enum status status = batch_commit(nft, note_refusal, &refusal, err);
-	if (refusal.errnum)
-		return error_errno(err, STATUS_ABORTED, refusal.errnum,
-			"nftables: the kernel refused message %zu of table inet %s (has it "
-			"nf_tables "
-			"with ct, hash and limit?)",
-			refusal.index, nft->table);
-	return status;
-}
-
-/* A table of another shape is replaced; the doors it held go into the new one, with the uses and
- * the time they have left. Nothing is open in between that was not before, but for a moment less
- * is. */
-static enum status replace(struct nft *nft, bool keep_doors, struct error *err)
-{
-	struct held_door *held = NULL;
-	size_t count = 0, kept = 0, failed = 0;
-	if (keep_doors)
-		(void)nft_dump(nft, &held, &count, NULL); /* unreadable: a snapshot brings them */
-	struct door *doors = calloc(count + 1, sizeof *doors);
-	struct door_failure *failures = calloc(count + 1, sizeof *failures);
-	for (size_t i = 0; doors && i < count; i++) {
-		struct door door = held[i].door;
-		if (door.uses && held[i].counter >= door.uses)
-			continue;
-		if (door.uses)
-			door.uses -= held[i].counter;
-		doors[kept++] = door;
-	}
-	enum status status = build(nft, NFT_BUILD_NEW_TABLE, true, err);
-	if (!status && doors && failures)
-		(void)nft_apply(nft, doors, kept, NULL, 0, failures, &failed, NULL);
-	free(held);
-	free(doors);
-	free(failures);
-	return status;
-}
-
-enum status nft_install(struct nft *nft, enum nft_adoption *ret_adoption, struct error *err)
-{
-	struct found_table found;
-	enum status status = find_table(nft, &found, err);
-	if (status)
-		return status;
-	if (found.found && !found.same) {
-		/* Of another boot: its doors were armed anew when it was loaded. */
-		status = build(nft, NFT_BUILD_NEW_TABLE, true, err);
-		if (!status)
-			*ret_adoption = NFT_REPLACED;
-		return status;
-	}
-	status = build(nft, NFT_BUILD_ONTO, found.found, err);
-	if (status == STATUS_ABORTED && found.found)
-		status = build(nft, NFT_BUILD_NEW_CHAIN, true, err);
-	bool adopted = !status;
-	if (status == STATUS_ABORTED && found.found)
-		status = replace(nft, true, err);
-	if (!status)
-		*ret_adoption = !found.found ? NFT_CREATED : adopted ? NFT_ADOPTED : NFT_REPLACED;
-	return status;
 }

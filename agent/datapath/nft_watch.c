@@ -79,9 +79,12 @@ static int on_notification(const struct nlmsghdr *message, void *arg)
 	const char *table = table_of(message);
 	bool ours = header->nfgen_family == NFPROTO_INET && table &&
 		strcmp(table, watch->nft->table) == 0;
+	/* Elements and objects: doors in our table, nothing that drops in another's. */
+	bool is_content = type == NFT_MSG_NEWSETELEM || type == NFT_MSG_DELSETELEM ||
+		type == NFT_MSG_NEWOBJ || type == NFT_MSG_DELOBJ;
 	if (!ours)
-		watch->changes.others |= type != NFT_MSG_NEWSETELEM && type != NFT_MSG_DELSETELEM;
-	else if (type == NFT_MSG_NEWSETELEM || type == NFT_MSG_DELSETELEM)
+		watch->changes.others |= !is_content;
+	else if (is_content)
 		watch->changes.doors = true;
 	else
 		watch->changes.table = watch->changes.doors = true;
@@ -129,7 +132,7 @@ static int on_chain(const struct nlmsghdr *message, void *arg)
 	struct problems *problems = arg;
 	struct nftnl_chain *chain = nftnl_chain_alloc();
 	if (!chain)
-		return MNL_CB_ERROR;
+		return nft_no_memory();
 	if (nftnl_chain_nlmsg_parse(message, chain) < 0 || problems->count == CHAINS_MOST ||
 		!nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM) ||
 		nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM) != NF_INET_FORWARD)
@@ -182,7 +185,7 @@ static int on_rule(const struct nlmsghdr *message, void *arg)
 	struct nftnl_rule *rule = nftnl_rule_alloc();
 	struct rule_content content = {0};
 	if (!rule)
-		return MNL_CB_ERROR;
+		return nft_no_memory();
 	const char *name = nftnl_rule_nlmsg_parse(message, rule) < 0
 		? NULL
 		: nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN);

@@ -65,7 +65,7 @@ MAY_INCLUDE = {
     "client/inspectors/ftp": ["common"],
 }
 # Pure modules: no I/O, no generated types, so that tables can test them.
-PURE = ["server/policy/", "server/grants/", "agent/reconcile.", "agent/flows."]
+PURE = ["server/policy/", "server/grants/", "agent/reconcile.", "agent/flows.", "agent/doors.", "agent/primaries.", "agent/tracked."]
 PURE_FORBIDDEN = r"(rpc/|store/store\.h|pb-c\.h|sys/socket|common/loop\.h|common/log\.h|unistd\.h)"
 
 BANNED = {

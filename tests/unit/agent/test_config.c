@@ -32,6 +32,10 @@ Test(config, defaults)
 	cr_assert_eq(config.mode, AGENT_ENFORCE);
 	cr_assert_eq(config.mark, 0x80000000);
 	cr_assert_eq(config.mark_oneway, 0x40000000);
+	cr_assert_eq(config.mark_session, 0x20000000);
+	cr_assert_eq(config.external_port_first, 61000);
+	cr_assert_eq(config.external_port_last, 65535);
+	cr_assert_eq(config.renewal, 0, "auto");
 	cr_assert_str_eq(config.table, "postern");
 	cr_assert_eq(config.priority, -10);
 	cr_assert_eq(config.event_buffer, 4 << 20);
@@ -41,13 +45,18 @@ Test(config, defaults)
 
 Test(config, everything_can_be_set)
 {
-	cr_assert_eq(
-		parse(GOOD "mode = overlay\nmark = 0x100\nmark_oneway = 512\ntable = my_doors-2\n"
-			   "priority = 25\nuser = nobody\nmax_reports = 5000\n"
-			   "event_buffer = 1m\nmax_event_buffer = 2m\n"),
+	cr_assert_eq(parse(GOOD "mode = overlay\nmark = 0x100\nmark_oneway = 512\nmark_session = "
+				"1\ntable = my_doors-2\n"
+				"priority = 25\nuser = nobody\nmax_reports = 5000\n"
+				"external_ports = 5000-5000\nrenewal = replace\n"
+				"event_buffer = 1m\nmax_event_buffer = 2m\n"),
 		STATUS_OK, "%s", err.text);
 	cr_assert_eq(config.mode, AGENT_OVERLAY);
 	cr_assert_eq(config.mark, 0x100);
+	cr_assert_eq(config.mark_session, 1);
+	cr_assert_eq(config.external_port_first, 5000);
+	cr_assert_eq(config.external_port_last, 5000);
+	cr_assert_eq(config.renewal, 2);
 	cr_assert_eq(config.priority, 25);
 	cr_assert_str_eq(config.user, "nobody");
 	agent_config_fini(&config);
@@ -63,6 +72,14 @@ Test(config, errors_name_what_is_wrong)
 		{GOOD "mark = 3\n", "single bits"},
 		{GOOD "mark = 0x40000000\n", "different single bits"},
 		{GOOD "mark_oneway = 0\n", "mark_oneway"},
+		{GOOD "mark_session = 0x40000000\n", "three different"},
+		{GOOD "mark_session = 0x30000000\n", "single bits"},
+		{GOOD "external_ports = 65535-61000\n", "external_ports"},
+		{GOOD "external_ports = 0-5\n", "use a range"},
+		{GOOD "external_ports = 61000-65536\n", "external_ports"},
+		{GOOD "external_ports = some\n", "external_ports"},
+		{GOOD "external_ports = -\n", "external_ports"},
+		{GOOD "renewal = never\n", "renewal"},
 		{GOOD "table = a b\n", "table"},
 		{GOOD "table = 1st\n", "a letter first"},
 		{GOOD "priority = soon\n", "priority"},

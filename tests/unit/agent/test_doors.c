@@ -83,6 +83,74 @@ Test(doors, what_is_known_never_shrinks)
 	cr_assert_eq(doors_count(&doors), 1);
 }
 
+Test(doors, a_renewal_moves_the_time_and_nothing_else)
+{
+	struct door one = door(1, 5, 0, 1000), again = door(1, 5, 0, 9000), wanted;
+	struct wish *wish = doors_put(&doors, &one, 0);
+	wish->base = 3;
+	doors_told(&doors, &one.grant, 2);
+	cr_assert_eq(doors_put(&doors, &again, 500000), wish);
+	cr_assert_eq(wish->known, 2);
+	cr_assert_eq(wish->base, 3);
+	cr_assert(doors_wanted(wish, 1500000, &wanted), "its first time is over");
+	cr_assert_eq(wanted.timeout_ms, 8000);
+	cr_assert_not(doors_wanted(wish, 9500000, &wanted));
+}
+
+Test(doors, keeps_all_of_a_door_and_copies_of_its_remotes)
+{
+	struct addr froms[] = {{ADDR_IPV4, {10, 1, 0, 1}}, {ADDR_IPV4, {10, 1, 0, 2}}};
+	struct door one = door(1, 1, 0, 1000), listed, plain = door(1, 1, 0, 1000);
+	one.froms = froms;
+	one.from_count = 2;
+	one.to = (struct endpoint){{ADDR_IPV4, {10, 2, 0, 1}}, 20};
+	one.nat = DOOR_DNAT;
+	one.outside = (struct endpoint){{ADDR_IPV4, {10, 77, 2, 101}}, 61000};
+	one.to_port_last = 30;
+	one.oneway = true;
+	doors_put(&doors, &one, 0);
+	froms[1].bytes[3] = 9;
+	cr_assert_eq(doors_list(&doors, &listed, 0), 1);
+	cr_assert_eq(listed.from_count, 2);
+	cr_assert_eq(listed.froms[1].bytes[3], 2, "its own copy");
+	cr_assert(endpoint_equal(&listed.outside, &one.outside));
+	cr_assert(endpoint_equal(&listed.to, &one.to));
+	cr_assert_eq(listed.nat, DOOR_DNAT);
+	cr_assert_eq(listed.to_port_last, 30);
+	cr_assert(listed.oneway);
+	doors_put(&doors, &plain, 0); /* what is not there any more is freed */
+	cr_assert_eq(doors_list(&doors, &listed, 0), 1);
+	cr_assert_eq(listed.from_count + listed.to_port_last + listed.nat, 0);
+}
+
+/* A gateway may hold a million: this is what the books cost for each. */
+Test(doors, a_simple_one_is_small)
+{
+	cr_assert_leq(sizeof(struct wish), 152, "%zu bytes", sizeof(struct wish));
+}
+
+Test(doors, an_unlimited_element_shows_by_its_counter_if_it_is_new)
+{
+	static const struct {
+		const char *what;
+		uint64_t known, base, counter, expected;
+	} rows[] = {
+		{"in place, nothing lost", 5, 0, 5, 0},
+		{"in place, events to come", 5, 0, 7, 0},
+		{"new, as an earlier agent added it", 5, 0, 2, 3},
+		{"new, not used yet", 5, 2, 0, 5},
+		{"new, and known as such", 7, 5, 2, 5},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct door one = door((uint8_t)i, 0, rows[i].known, 1000);
+		struct held_door element = held((uint8_t)i, 0, rows[i].counter);
+		struct wish *wish = doors_put(&doors, &one, 0);
+		wish->base = rows[i].base;
+		doors_rebase(wish, &element);
+		cr_assert_eq(wish->base, rows[i].expected, "%s", rows[i].what);
+	}
+}
+
 Test(doors, a_snapshot_replaces_the_books)
 {
 	struct door a = door(1, 1, 0, 1000), b = door(2, 1, 0, 1000);

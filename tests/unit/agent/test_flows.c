@@ -13,7 +13,7 @@ static struct flows flows;
 static int opened[IDS], closed[IDS], listed[IDS], accounted[IDS];
 static uint64_t last_duration;
 static bool queue_full, entry_is_there;
-static struct tracked entry;
+static struct tracked entry, last_listed;
 
 static bool on_opened(void *arg, const struct tracked *flow)
 {
@@ -28,6 +28,7 @@ static bool on_inventory(void *arg, const struct tracked *flow, bool told)
 	(void)arg;
 	(void)told;
 	listed[flow->client.port]++;
+	last_listed = *flow;
 	return true;
 }
 
@@ -74,8 +75,11 @@ TestSuite(flows, .init = setup, .fini = teardown);
 /* Flow n: conntrack id 100 + n, client port n. */
 static struct tracked flow(uint16_t n, bool labelled, bool over, bool counted)
 {
-	struct tracked flow = {
-		.id = 100U + n, .transport = IPPROTO_TCP, .is_over = over, .accounted = counted};
+	struct tracked flow = {.id = 100U + n,
+		.transport = IPPROTO_TCP,
+		.is_granted = true,
+		.is_over = over,
+		.accounted = counted};
 	flow.client = (struct endpoint){{ADDR_IPV4, {10, 0, 0, 1}}, n};
 	flow.remote = (struct endpoint){{ADDR_IPV4, {10, 0, 0, 2}}, 80};
 	if (labelled)
@@ -227,6 +231,82 @@ Test(flows, closed_ones_are_in_no_inventory)
 	event(TRACK_UPDATE, flow(1, false, true, true));
 	flows_inventory(&flows);
 	cr_assert_eq(listed[1], 0);
+}
+
+static uint64_t ports_seen;
+
+static void on_of_grant(void *arg, const struct tracked *flow)
+{
+	(void)arg;
+	ports_seen |= 1ULL << flow->client.port;
+}
+
+static uint64_t ports_of(uint8_t grant, size_t expected)
+{
+	struct id id = {{grant}};
+	ports_seen = 0;
+	cr_assert_eq(flows_of_grant(&flows, &id, on_of_grant, NULL), expected);
+	return ports_seen;
+}
+
+Test(flows, are_found_by_their_grant)
+{
+	struct tracked other = flow(4, true, false, false);
+	other.grant.bytes[0] = 8;
+	cr_assert_eq(ports_of(7, 0), 0);
+	for (uint16_t n = 1; n <= 3; n++)
+		event(TRACK_NEW, flow(n, true, false, false));
+	event(TRACK_NEW, other);
+	cr_assert_eq(ports_of(7, 3), 0xe);
+	cr_assert_eq(ports_of(8, 1), 0x10);
+	event(TRACK_UPDATE, flow(1, false, true, true)); /* over, and still in conntrack */
+	event(TRACK_DESTROY, flow(2, false, false, true)); /* from the middle of the list */
+	cr_assert_eq(ports_of(7, 2), 0xa);
+	event(TRACK_DESTROY, flow(3, false, false, true));
+	event(TRACK_DESTROY, flow(1, false, true, true));
+	cr_assert_eq(ports_of(7, 0), 0);
+	cr_assert_eq(ports_of(8, 1), 0x10);
+}
+
+Test(flows, primaries_of_sessions_are_none)
+{
+	struct tracked primary = flow(1, true, false, true);
+	primary.is_granted = false;
+	primary.is_primary = true;
+	entry_is_there = true;
+	entry = primary;
+	event(TRACK_NEW, primary);
+	event(TRACK_UPDATE, primary);
+	event(TRACK_DESTROY, primary);
+	dump(1, &primary, false);
+	cr_assert_eq(opened[1] + closed[1], 0);
+	cr_assert_eq(flows.unknown, 0);
+	primary.is_granted = true; /* let in by a door, and a primary: both */
+	event(TRACK_NEW, primary);
+	cr_assert_eq(opened[1], 1);
+}
+
+Test(flows, keep_both_tuples)
+{
+	struct tracked translated = flow(1, true, false, false);
+	translated.reply_from = translated.remote;
+	translated.reply_to = (struct endpoint){{ADDR_IPV4, {10, 77, 2, 101}}, 999};
+	event(TRACK_NEW, translated);
+	flows_inventory(&flows);
+	cr_assert_eq(last_listed.reply_to.port, 999);
+	cr_assert(tracked_is_translated(&last_listed));
+}
+
+Test(flows, the_same_entry_of_another_grant_is_another_flow)
+{
+	struct tracked again = flow(1, true, false, true);
+	event(TRACK_NEW, flow(1, true, false, false));
+	again.grant.bytes[0] = 8;
+	dump(1, &again, false); /* DESTROY and NEW in between were lost */
+	cr_assert_eq(closed[1], 1);
+	cr_assert_eq(opened[1], 2);
+	cr_assert_eq(ports_of(7, 0), 0);
+	cr_assert_eq(ports_of(8, 1), 2);
 }
 
 Test(flows, a_full_queue_loses_nothing_that_an_inventory_cannot_tell)

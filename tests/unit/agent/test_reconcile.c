@@ -7,6 +7,8 @@
 
 #include "agent/reconcile.h"
 
+#define SLACK_MS 1500
+
 static struct id grant(unsigned n)
 {
 	struct id id = {{0}};
@@ -34,13 +36,64 @@ static struct held_door held(unsigned id, unsigned key, uint64_t uses, uint64_t 
 	return held;
 }
 
+static struct door timed(struct door door, uint64_t timeout_ms)
+{
+	door.timeout_ms = timeout_ms;
+	return door;
+}
+
+static struct held_door held_for(unsigned id, uint64_t timeout_ms)
+{
+	struct held_door one = held(id, id, 3, 0);
+	one.door.timeout_ms = timeout_ms;
+	return one;
+}
+
+static struct held_door torn(struct held_door one, bool expired)
+{
+	one.expired = expired;
+	one.incomplete = !expired;
+	one.door.from = (struct addr){0}; /* only the grant can be relied on */
+	return one;
+}
+
+static struct door snat(struct door door, uint8_t last, uint16_t port)
+{
+	door.nat = DOOR_SNAT;
+	door.outside = (struct endpoint){{ADDR_IPV4, {10, 77, 2, last}}, port};
+	return door;
+}
+
+static struct held_door as_held(struct door door)
+{
+	return (struct held_door){.door = door};
+}
+
+static const struct addr several[] = {
+	{ADDR_IPV4, {10, 9, 0, 1}}, {ADDR_IPV4, {10, 9, 0, 2}}, {ADDR_IPV4, {10, 9, 0, 3}}};
+
+static struct door from_several(unsigned id, size_t first, size_t count)
+{
+	struct door one = door(id, 1, 1, 0);
+	one.from = (struct addr){0};
+	one.froms = several + first;
+	one.from_count = count;
+	return one;
+}
+
+static struct door ranged(struct door door, uint16_t last)
+{
+	door.to_port_last = last;
+	return door;
+}
+
 struct row {
 	const char *what;
 	struct door desired[4];
 	struct held_door actual[4];
-	unsigned add[4], remove[4]; /* grants, sorted; 0 ends */
+	unsigned add[4], remove[4], renew[4]; /* grants, sorted; 0 ends */
 	uint64_t uses; /* of the first addition */
-	size_t kept;
+	size_t kept, mended;
 };
 
 static int by_grant(const void *a, const void *b)
@@ -68,14 +121,15 @@ static void check_row(struct row *row)
 		desired++;
 	while (actual < 4 && row->actual[actual].door.transport)
 		actual++;
-	cr_assert(reconcile(row->desired, desired, row->actual, actual, &work));
+	cr_assert(reconcile(row->desired, desired, row->actual, actual, SLACK_MS, &work));
 	check_grants(row->what, "add", work.add, work.add_count, row->add);
 	check_grants(row->what, "remove", work.remove, work.remove_count, row->remove);
+	check_grants(row->what, "renew", work.renew, work.renew_count, row->renew);
+	cr_assert_eq(work.mend_count, row->mended, "%s: mended %zu", row->what, work.mend_count);
 	cr_assert_eq(work.kept, row->kept, "%s: kept %zu", row->what, work.kept);
 	if (row->uses)
 		cr_assert_eq(work.add[0].uses, row->uses, "%s: uses", row->what);
-	free(work.add);
-	free(work.remove);
+	reconciliation_fini(&work);
 }
 
 Test(reconcile, table)
@@ -124,9 +178,93 @@ Test(reconcile, table)
 			.remove = {1, 5},
 			.uses = 1,
 			.kept = 1},
+		{.what = "longer than held: a renewal was missed",
+			.desired = {timed(door(1, 1, 3, 0), 60000)},
+			.actual = {held_for(1, 10000)},
+			.renew = {1}},
+		{.what = "shorter than held",
+			.desired = {timed(door(1, 1, 3, 0), 1000)},
+			.actual = {held_for(1, 10000)},
+			.renew = {1}},
+		{.what = "off by a second: that is the way things travel",
+			.desired = {timed(door(1, 1, 3, 0), 60000), timed(door(2, 2, 3, 0), 60000)},
+			.actual = {held_for(1, 61000), held_for(2, 59000)},
+			.kept = 2},
+		{.what = "used up: its time does not matter",
+			.desired = {timed(door(1, 1, 3, 3), 60000)},
+			.actual = {held_for(1, 10000)},
+			.kept = 1},
+		{.what = "incomplete: made whole, not removed",
+			.desired = {door(1, 1, 3, 1)},
+			.actual = {torn(held(1, 1, 3, 1), false)},
+			.add = {1},
+			.mended = 1,
+			.uses = 2},
+		{.what = "incomplete and not wanted",
+			.actual = {torn(held(1, 1, 3, 1), false)},
+			.remove = {1}},
+		{.what = "incomplete and used up",
+			.desired = {door(1, 1, 3, 3)},
+			.actual = {torn(held(1, 1, 3, 3), false)},
+			.remove = {1}},
+		{.what = "expired, and a renewal was missed",
+			.desired = {timed(door(1, 1, 3, 0), 9000)},
+			.actual = {torn(held(1, 1, 3, 0), true)},
+			.add = {1},
+			.mended = 1},
+		{.what = "expired: what it left is removed",
+			.actual = {torn(held(1, 1, 3, 0), true)},
+			.remove = {1}},
+		{.what = "expired in the books too",
+			.desired = {timed(door(1, 1, 3, 0), 0)},
+			.actual = {torn(held(1, 1, 3, 0), true)},
+			.remove = {1}},
+		{.what = "translated as wanted",
+			.desired = {snat(door(1, 1, 1, 0), 101, 4000)},
+			.actual = {as_held(snat(door(1, 1, 1, 0), 101, 4000))},
+			.kept = 1},
+		{.what = "another external port",
+			.desired = {snat(door(1, 1, 1, 0), 101, 4001)},
+			.actual = {as_held(snat(door(1, 1, 1, 0), 101, 4000))},
+			.add = {1},
+			.remove = {1}},
+		{.what = "translated and not",
+			.desired = {door(1, 1, 1, 0), snat(door(2, 2, 1, 0), 101, 0)},
+			.actual = {as_held(snat(door(1, 1, 1, 0), 101, 0)),
+				as_held(door(2, 2, 1, 0))},
+			.add = {1, 2},
+			.remove = {1, 2}},
+		{.what = "the same several remotes",
+			.desired = {from_several(1, 0, 2)},
+			.actual = {as_held(from_several(1, 0, 2))},
+			.kept = 1},
+		{.what = "other remotes, and fewer",
+			.desired = {from_several(1, 0, 2), from_several(2, 0, 2)},
+			.actual = {as_held(from_several(1, 1, 2)), as_held(from_several(2, 0, 3))},
+			.add = {1, 2},
+			.remove = {1, 2}},
+		{.what = "a range",
+			.desired = {ranged(door(1, 1, 1, 0), 1010), ranged(door(2, 2, 1, 0), 1010)},
+			.actual = {as_held(ranged(door(1, 1, 1, 0), 1010)),
+				as_held(ranged(door(2, 2, 1, 0), 1011))},
+			.add = {2},
+			.remove = {2},
+			.kept = 1},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		check_row(&rows[i]);
+}
+
+Test(reconcile, mended_ones_come_last)
+{
+	struct door desired[] = {door(1, 1, 1, 0), door(2, 2, 1, 0)};
+	struct held_door actual[] = {torn(held(1, 1, 1, 0), false)};
+	struct reconciliation work;
+	cr_assert(reconcile(desired, 2, actual, 1, SLACK_MS, &work));
+	cr_assert_eq(work.add_count, 2);
+	cr_assert_eq(work.mend_count, 1);
+	cr_assert_eq(work.add[1].grant.bytes[15], 1);
+	reconciliation_fini(&work);
 }
 
 Test(reconcile, expired_ones_are_not_added)
@@ -134,10 +272,9 @@ Test(reconcile, expired_ones_are_not_added)
 	struct door desired = door(1, 1, 1, 0);
 	struct reconciliation work;
 	desired.timeout_ms = 0;
-	cr_assert(reconcile(&desired, 1, NULL, 0, &work));
+	cr_assert(reconcile(&desired, 1, NULL, 0, SLACK_MS, &work));
 	cr_assert_eq(work.add_count, 0);
-	free(work.add);
-	free(work.remove);
+	reconciliation_fini(&work);
 }
 
 Test(reconcile, send_only_and_not_are_different_doors)
@@ -147,11 +284,10 @@ Test(reconcile, send_only_and_not_are_different_doors)
 	struct reconciliation work;
 	desired.transport = actual.door.transport = IPPROTO_UDP;
 	desired.oneway = true;
-	cr_assert(reconcile(&desired, 1, &actual, 1, &work));
+	cr_assert(reconcile(&desired, 1, &actual, 1, SLACK_MS, &work));
 	cr_assert_eq(work.add_count, 1);
 	cr_assert_eq(work.remove_count, 1);
-	free(work.add);
-	free(work.remove);
+	reconciliation_fini(&work);
 }
 
 /* A kernel of the simplest kind: at most one door a key, and what it has admitted for each grant.
@@ -203,11 +339,10 @@ static size_t model_reconcile(struct model *model, struct door *desired, size_t 
 	for (size_t i = 0; i < wishes; i++)
 		desired[i].connections = model->admitted[desired[i].grant.bytes[15]];
 	size_t count = model_dump(model, actual);
-	cr_assert(reconcile(desired, wishes, actual, count, &work));
+	cr_assert(reconcile(desired, wishes, actual, count, SLACK_MS, &work));
 	model_apply(model, &work);
 	size_t changes = work.add_count + work.remove_count;
-	free(work.add);
-	free(work.remove);
+	reconciliation_fini(&work);
 	return changes;
 }
 

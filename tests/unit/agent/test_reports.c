@@ -83,6 +83,14 @@ Test(reports, a_new_connection_forgets_what_spoke_of_the_old_one)
 	cr_assert_eq(reports.count, 2);
 }
 
+Test(reports, ends_of_primaries_survive_a_connection)
+{
+	add(1, REPORT_PRIMARY_ENDED);
+	expect(UINT64_MAX, 9, "1");
+	reports_rewind(&reports);
+	expect(UINT64_MAX, 9, "1");
+}
+
 Test(reports, acknowledging_the_unsent_moves_on)
 {
 	add(3, REPORT_FLOW_OPENED);
@@ -97,7 +105,9 @@ Test(reports, are_bounded_and_losses_counted)
 	cr_assert_eq(reports.dropped, 1);
 	cr_assert_not_null(reports_add(&reports, REPORT_APPLIED, 0), "deadlines depend on it");
 	cr_assert_not_null(reports_add(&reports, REPORT_INVENTORY_FLOW, 0), "it makes good");
-	cr_assert_eq(reports.next_sequence, 8, "no gaps");
+	cr_assert_not_null(
+		reports_add(&reports, REPORT_PRIMARY_ENDED, 0), "APPLIED must not overtake it");
+	cr_assert_eq(reports.next_sequence, 9, "no gaps");
 }
 
 Test(reports, own_their_failures)
