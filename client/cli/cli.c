@@ -53,17 +53,23 @@ static int finish(struct cli *cli, enum status status, struct error *err)
 	return (int)exit_code_of(err);
 }
 
-static enum status run(struct cli *cli, struct error *err)
+enum status cli_start_clock(struct cli *cli, struct error *err)
 {
 	uint64_t deadline_ms = cli->args.command->deadline_ms;
 	enum status status =
 		args_duration(&cli->args, "deadline", CLI_MAX_DEADLINE_MS, &deadline_ms, err);
 
-	if (status != STATUS_OK)
-		return status;
-	cli->deadline_us =
-		deadline_ms == 0 ? CLOCK_NEVER : clock_mono_us() + (int64_t)deadline_ms * 1000;
-	return cli->args.command->run(cli, err);
+	if (status == STATUS_OK)
+		cli->deadline_us = deadline_ms == 0 ? CLOCK_NEVER
+						    : clock_mono_us() + (int64_t)deadline_ms * 1000;
+	return status;
+}
+
+static enum status run(struct cli *cli, struct error *err)
+{
+	enum status status = cli_start_clock(cli, err);
+
+	return status != STATUS_OK ? status : cli->args.command->run(cli, err);
 }
 
 int cli_run(int argc, char *const *argv, FILE *out, FILE *err_out)

@@ -29,6 +29,10 @@ struct cli {
 /* Runs one command line; returns its exit code. Nothing of it outlives the call. */
 int cli_run(int argc, char *const *argv, FILE *out, FILE *err);
 
+/* The deadline counts from now on. Done before the command runs; again when a person has been
+ * typing meanwhile. */
+enum status cli_start_clock(struct cli *cli, struct error *err);
+
 /* Connects as --server, --token-file, --ca-file and --server-name (or the environment) say. No-op
  * when connected. */
 enum status cli_connect(struct cli *cli, struct error *err);

@@ -1,228 +1,11 @@
 #include "client/cli/commands.h"
 
-#include "postern/v1/grants.pb-c.h"
-#include "postern/v1/types.pb-c.h"
+#include <stddef.h>
+
+#include "client/cli/options.h"
 
 #define UNARY_MS 10000
 #define REQUEST_MS 5000 /* a client is waiting behind the inspector: by then it has given up */
-
-static const char *const output_words[] = {"human", "json", NULL};
-
-const struct option_spec cli_globals[] = {
-	{.name = "server",
-		.value = "URL",
-		.help = "tls+tcp://HOST:7411 or ipc:///PATH; default $POSTERN_SERVER"},
-	{.name = "token-file",
-		.value = "FILE",
-		.help = "your token, mode 0600; default $POSTERN_TOKEN_FILE"},
-	{.name = "ca-file",
-		.value = "FILE",
-		.help = "the server's CA, for tls+tcp://; default $POSTERN_CA_FILE"},
-	{.name = "server-name",
-		.value = "NAME",
-		.help = "name in the server's certificate; default: host of the URL"},
-	{.name = "output",
-		.letter = 'o',
-		.value = "FORMAT",
-		.words = output_words,
-		.help = "human or json (one object a line)"},
-	{.name = "deadline",
-		.value = "TIME",
-		.help = "how long the whole command may take: 500ms, 2s, 1m"},
-	{.name = "help", .letter = 'h', .help = "this help"},
-	{.name = "version", .letter = 'V', .help = "the version"},
-	{.name = NULL},
-};
-
-static const struct option_spec gateway_add_options[] = {
-	{.name = "label",
-		.flags = OPTION_REPEAT,
-		.value = "LABEL",
-		.help = "a label that rules can name"},
-	{.name = "out",
-		.value = "FILE",
-		.help = "write the agent's token there; default ./NAME.token"},
-	{.name = NULL},
-};
-
-static const struct option_spec filter_add_options[] = {
-	{.name = "gateway",
-		.flags = OPTION_REPEAT,
-		.value = "NAME",
-		.help = "a gateway that it may ask doors of; default all"},
-	{.name = "max-grants",
-		.value = "N",
-		.help = "live grants at once; default: the server's setting"},
-	{.name = "out",
-		.value = "FILE",
-		.help = "write the filter's token there; default ./NAME.token"},
-	{.name = NULL},
-};
-
-static const struct option_spec auditor_add_options[] = {
-	{.name = "out",
-		.value = "FILE",
-		.help = "write the auditor's token there; default ./NAME.token"},
-	{.name = NULL},
-};
-
-static const struct option_spec protocol_register_options[] = {
-	{.name = "transport",
-		.value = "TRANSPORT",
-		.choices = &postern__v1__transport__descriptor,
-		.help = "of the primary connection; default tcp"},
-	{.name = "port",
-		.flags = OPTION_REPEAT,
-		.value = "PORT",
-		.help = "a port of the primary connection"},
-	{.name = "guid", .value = "GUID", .help = "its identity; default: the server makes one"},
-	{.name = NULL},
-};
-
-static const struct option_spec policy_allow_options[] = {
-	{.name = "deny", .help = "make a rule that denies it instead"},
-	{.name = NULL},
-};
-
-static const struct option_spec session_open_options[] = {
-	{.name = "gateway",
-		.flags = OPTION_REQUIRED,
-		.value = "NAME",
-		.help = "the gateway that the client's traffic passes"},
-	{.name = "client",
-		.flags = OPTION_REQUIRED,
-		.value = "ADDR",
-		.help = "the client's address"},
-	{.name = "user", .value = "TEXT", .help = "who the client is"},
-	{.name = "protocol",
-		.value = "NAME",
-		.help = "protocol definition of the primary connection"},
-	{.name = "from", .value = "ADDR:PORT", .help = "the primary connection's client side"},
-	{.name = "to", .value = "ADDR:PORT", .help = "the primary connection's remote side"},
-	{.name = "transport",
-		.value = "TRANSPORT",
-		.choices = &postern__v1__transport__descriptor,
-		.help = "the primary connection's; default tcp"},
-	{.name = "idle-limit",
-		.value = "TIME",
-		.help = "ends by itself when idle that long; default: the server's"},
-	{.name = NULL},
-};
-
-static const struct option_spec session_list_options[] = {
-	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
-	{.name = "client", .value = "ADDR", .help = "only of this client"},
-	{.name = NULL},
-};
-
-static const struct option_spec grant_request_options[] = {
-	{.name = "gateway",
-		.flags = OPTION_REQUIRED,
-		.value = "NAME",
-		.help = "the gateway that is to open the door"},
-	{.name = "to",
-		.flags = OPTION_REQUIRED,
-		.value = "ADDR:PORT",
-		.help = "where the client may connect to"},
-	{.name = "transport",
-		.value = "TRANSPORT",
-		.choices = &postern__v1__transport__descriptor,
-		.help = "of the connection; default tcp"},
-	{.name = "protocol",
-		.flags = OPTION_REQUIRED,
-		.value = "NAME",
-		.help = "protocol definition, by name or GUID"},
-	{.name = "client", .value = "ADDR", .help = "who may connect; needed without --session"},
-	{.name = "session", .value = "ID", .help = "tie the grant to this session"},
-	{.name = "flag",
-		.flags = OPTION_REPEAT,
-		.value = "FLAG",
-		.choices = &postern__v1__grant_flag__descriptor,
-		.help = "as in AllowFutureConnect"},
-	{.name = "external",
-		.value = "ADDR[:PORT]",
-		.help = "address (and port) that the remote is to see"},
-	{.name = "lifetime",
-		.value = "TIME",
-		.help = "closes by itself after this; default: the server's"},
-	{.name = "max-connections",
-		.value = "N",
-		.help = "used up after N; default 1, with allow-multiple unlimited"},
-	{.name = "context",
-		.value = "TEXT",
-		.help = "returned unchanged in events, at most 4096 bytes"},
-	{.name = "notify", .help = "the filter sees this grant's events"},
-	{.name = "wait",
-		.value = "WHAT",
-		.choices = &postern__v1__wait__descriptor,
-		.help = "answer when this is so; default installed"},
-	{.name = "request-id",
-		.value = "UUID",
-		.help = "a retry with the same id gets the same grant; default: a new id"},
-	{.name = NULL},
-};
-
-static const struct option_spec grant_list_options[] = {
-	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
-	{.name = "client", .value = "ADDR", .help = "only of this client"},
-	{.name = "session", .value = "ID", .help = "only of this session"},
-	{.name = "all", .help = "ended ones too, newest first"},
-	{.name = "limit", .value = "N", .help = "at most N; default 1000"},
-	{.name = NULL},
-};
-
-static const struct option_spec events_watch_options[] = {
-	{.name = "kind",
-		.flags = OPTION_REPEAT,
-		.value = "KIND",
-		.choices = &postern__v1__entry_kind__descriptor,
-		.help = "only events of this kind"},
-	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
-	{.name = "grant", .value = "ID", .help = "only of this grant"},
-	{.name = "cursor",
-		.value = "N|now|start",
-		.help = "after event N, from now on, or from the first; default now"},
-	{.name = "count", .value = "N", .help = "exit (0) after N events"},
-	{.name = "timeout", .value = "TIME", .help = "exit (15) after this time"},
-	{.name = NULL},
-};
-
-static const struct option_spec audit_query_options[] = {
-	{.name = "since",
-		.value = "TIME",
-		.help = "from then on: 1h (ago), 2026-11-24, 2026-11-24T08:02:37"},
-	{.name = "until", .value = "TIME", .help = "before then"},
-	{.name = "gateway", .value = "NAME", .help = "only of this gateway"},
-	{.name = "grant", .value = "ID", .help = "only of this grant"},
-	{.name = "session", .value = "ID", .help = "only of this session"},
-	{.name = "client", .value = "ADDR", .help = "only of this client"},
-	{.name = "remote", .value = "ADDR", .help = "only towards this address"},
-	{.name = "kind",
-		.flags = OPTION_REPEAT,
-		.value = "KIND",
-		.choices = &postern__v1__entry_kind__descriptor,
-		.help = "only entries of this kind"},
-	{.name = "after", .value = "N", .help = "continue behind entry N"},
-	{.name = "limit", .value = "N", .help = "at most N entries; default all"},
-	{.name = NULL},
-};
-
-static const struct option_spec audit_verify_options[] = {
-	{.name = "head",
-		.value = "SEQ:HASH",
-		.help = "a head noted earlier, which must still be in the chain"},
-	{.name = NULL},
-};
-
-static const struct option_spec version_options[] = {
-	{.name = "remote", .help = "ask the server for its version too, and who it says you are"},
-	{.name = NULL},
-};
-
-static const struct option_spec help_options[] = {
-	{.name = "list", .help = "only the words that may follow, one a line (for completion)"},
-	{.name = NULL},
-};
 
 const struct command_spec cli_commands[] = {
 	{
@@ -293,7 +76,7 @@ const struct command_spec cli_commands[] = {
 		.options = protocol_register_options,
 		.deadline_ms = UNARY_MS,
 		.summary = "Register a protocol definition",
-		.example = "postern protocol register ftp --transport tcp --port 21",
+		.example = "postern protocol register ftp --port 21 --remotes peer",
 		.run = protocol_register,
 	},
 	{
@@ -328,8 +111,10 @@ const struct command_spec cli_commands[] = {
 		.options = session_open_options,
 		.deadline_ms = UNARY_MS,
 		.summary = "Open a session: one client on one gateway",
-		.example = "postern session open --gateway gw1 --client 10.77.1.2 --from "
-			   "10.77.1.2:40000 --to 10.77.2.2:21",
+		.more = "The gateway must know the primary connection; it follows it, and its end "
+			"ends the session.",
+		.example = "postern session open --gateway gw1 --client 10.77.1.2 --primary "
+			   "tcp,10.77.1.2:40000,10.77.2.2:21",
 		.run = session_open,
 	},
 	{
@@ -355,14 +140,69 @@ const struct command_spec cli_commands[] = {
 		.verb = "request",
 		.options = grant_request_options,
 		.deadline_ms = REQUEST_MS,
-		.summary = "Ask for a door: AllowFutureConnect",
-		.more = "When the connection to the server is lost, the request is made again with "
-			"the same request id\n"
-			"until the deadline: it is granted once. IPv6 addresses with a port are "
-			"written in brackets.",
+		.summary = "Ask for a door: AllowFutureConnect; with --from its inbound sibling",
+		.more = "With --from the remote opens the connection: it connects to --external (a "
+			"free port is chosen and told\nwhen none is given; without --external to "
+			"the client itself) and reaches --client.\nWhen the connection to the "
+			"server is lost, the request is made again with the same request id\nuntil "
+			"the deadline: it is granted once. IPv6 addresses with a port are written "
+			"in brackets.",
 		.example = "postern grant request --gateway gw1 --client 10.77.1.2 --to "
-			   "10.77.2.2:1046 --protocol ftp --flag timeout",
+			   "10.77.2.2:1046 --protocol ftp --flag timeout\n  postern grant request "
+			   "--gateway gw1 --from 10.77.2.2 --external 10.77.2.101 --client "
+			   "10.77.1.2:2000 --protocol ftp",
 		.run = grant_request,
+	},
+	{
+		.noun = "grant",
+		.verb = "bundle",
+		.operand = "FILE",
+		.min_operands = 0,
+		.max_operands = 1,
+		.options = grant_bundle_options,
+		.deadline_ms = REQUEST_MS,
+		.summary = "Ask for up to 64 doors at once: all or none",
+		.more = "FILE (or standard input, also '-') has one grant a line, in the options "
+			"of 'grant request' and quoted as in a\nshell; '#' begins a comment. It is "
+			"asked for again after a lost connection, as 'grant request' is.",
+		.example = "postern grant bundle --grant '--gateway gw1 --client 10.77.1.2 --to "
+			   "10.77.2.2:5004 --transport udp --protocol rtsp'",
+		.run = grant_bundle,
+	},
+	{
+		.noun = "grant",
+		.verb = "reserve",
+		.options = grant_reserve_options,
+		.deadline_ms = REQUEST_MS,
+		.summary = "Decide now and hold quota and external port; 'grant commit' opens the "
+			   "door",
+		.more = "Takes the options of 'grant request'.",
+		.example = "postern grant reserve --gateway gw1 --from any --external 10.77.2.101 "
+			   "--client 10.77.1.2:2000 --protocol ftp --hold 10s",
+		.run = grant_reserve,
+	},
+	{
+		.noun = "grant",
+		.verb = "commit",
+		.operand = "ID",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = grant_commit_options,
+		.deadline_ms = REQUEST_MS,
+		.summary = "Open what was reserved; its lifetime begins",
+		.run = grant_commit,
+	},
+	{
+		.noun = "grant",
+		.verb = "renew",
+		.operand = "ID",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = grant_renew_options,
+		.deadline_ms = REQUEST_MS,
+		.summary = "Extend a live grant; what was used stays used",
+		.example = "postern grant renew ID --lifetime 60s",
+		.run = grant_renew,
 	},
 	{
 		.noun = "grant",
@@ -386,10 +226,12 @@ const struct command_spec cli_commands[] = {
 		.noun = "grant",
 		.verb = "cancel",
 		.operand = "ID",
-		.min_operands = 1,
 		.max_operands = 1,
+		.options = grant_cancel_options,
 		.deadline_ms = UNARY_MS,
-		.summary = "Close a door",
+		.summary = "Close a door, or those of a bundle",
+		.more = "What passed it already lives on, but for --cut.",
+		.example = "postern grant cancel --bundle ID --cut",
 		.run = grant_cancel,
 	},
 	{

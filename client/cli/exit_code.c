@@ -3,16 +3,18 @@
 #include <stddef.h>
 
 const struct exit_meaning exit_meanings[] = {
-	{EXIT_OK, "done; grant request: granted"},
+	{EXIT_OK, "done; grant request, reserve, bundle: granted"},
 	{EXIT_OTHER, "any other error; audit verify: the chain is broken"},
 	{EXIT_USAGE, "usage error, or the server found an argument invalid"},
 	{EXIT_DENIED_PROTOCOL_RULES, "denied by the protocol rules"},
 	{EXIT_DENIED_SITE_AND_CONTENT_RULES, "denied by the site-and-content rules"},
 	{EXIT_OUT_OF_SCOPE, "out of scope: this filter may not ask this"},
-	{EXIT_QUOTA, "quota: the filter has as many live grants as it may"},
+	{EXIT_QUOTA, "quota: the filter has as many live grants, or grants a second, as it may"},
 	{EXIT_GATEWAY_DOWN, "the gateway is not connected"},
 	{EXIT_DEADLINE, "the deadline passed; events watch: --timeout passed"},
 	{EXIT_UNAUTHENTICATED, "no token, or one that the server does not know"},
+	{EXIT_EXTERNAL_TAKEN, "another live grant has that external port"},
+	{EXIT_NO_SUCH_CONNECTION, "the gateway does not know the primary connection"},
 	{EXIT_OK, NULL},
 };
 
@@ -60,13 +62,15 @@ enum exit_code exit_code_of(const struct error *err)
 		return EXIT_GATEWAY_DOWN;
 	case REASON_DEADLINE:
 		return EXIT_DEADLINE;
+	case REASON_EXTERNAL_TAKEN:
+		return EXIT_EXTERNAL_TAKEN;
+	case REASON_NO_SUCH_CONNECTION:
+		return EXIT_NO_SUCH_CONNECTION;
 	case REASON_NONE:
 	case REASON_NO_SUCH_GATEWAY:
 	case REASON_GATEWAY_REFUSED:
 	case REASON_ALREADY_ENDED:
 	case REASON_JOURNAL_UNAVAILABLE:
-	case REASON_EXTERNAL_TAKEN:
-	case REASON_NO_SUCH_CONNECTION:
 		break;
 	}
 	return of_status(err->status);

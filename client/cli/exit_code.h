@@ -15,6 +15,8 @@ enum exit_code { /* never renumber */
 	EXIT_GATEWAY_DOWN = 14,
 	EXIT_DEADLINE = 15,
 	EXIT_UNAUTHENTICATED = 16,
+	EXIT_EXTERNAL_TAKEN = 17,
+	EXIT_NO_SUCH_CONNECTION = 18,
 };
 
 struct exit_meaning {

@@ -54,7 +54,8 @@ static void tell_link(const Postern__V1__Gateway *gateway, char *text, size_t si
 		snprintf(text, size, "%s", gateway->connected ? "connected" : "never joined");
 		return;
 	}
-	text_span(past_us > 0 ? past_us / 1000000 * 1000000 : 0, span);
+	/* Whole seconds, and one at least. */
+	text_span(past_us > 1000000 ? past_us / 1000000 * 1000000 : 1000000, span);
 	snprintf(text, size, gateway->connected ? "connected for %s" : "lost %s ago", span);
 }
 
@@ -98,6 +99,7 @@ static void print_gateway(struct cli *cli, const ProtobufCMessage *message)
 	cli_field(cli->out, "mode", "%s", gateway->mode);
 	cli_field(cli->out, "agent", "%s", gateway->agent);
 	cli_field(cli->out, "kernel", "%s", gateway->kernel);
+	cli_field(cli->out, "renewal", "%s", gateway->renewal);
 	cli_field(cli->out, "boot", "%s", gateway->boot_id);
 	join_words(gateway->addresses, gateway->n_addresses, text, sizeof(text));
 	cli_field(cli->out, "addresses", "%s", text);

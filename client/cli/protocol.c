@@ -5,6 +5,8 @@
 #include "common/id.h"
 #include "postern/v1/policy.pb-c.h"
 
+#define PORTS_MAX 1024 /* of a range; the server's limit too */
+
 static void join_ports(const Postern__V1__Protocol *protocol, char *text, size_t size)
 {
 	size_t used = 0;
@@ -33,8 +35,14 @@ enum status protocol_register(struct cli *cli, struct error *err)
 	const char *port;
 	const char *guid = NULL;
 	int transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	int remotes = POSTERN__V1__REMOTE_SCOPE__REMOTE_SCOPE_ANY;
+	uint64_t max_ports = 0;
 
 	enum status status = args_choice(&cli->args, "transport", &transport, err);
+	if (status == STATUS_OK)
+		status = args_choice(&cli->args, "remotes", &remotes, err);
+	if (status == STATUS_OK)
+		status = args_number(&cli->args, "max-ports", PORTS_MAX, &max_ports, err);
 	if (status == STATUS_OK)
 		status = args_id(&cli->args, "guid", &guid, err);
 	if (status != STATUS_OK)
@@ -50,6 +58,10 @@ enum status protocol_register(struct cli *cli, struct error *err)
 	protocol.guid = cli_text(guid);
 	protocol.transport = (Postern__V1__Transport)transport;
 	protocol.primary_ports = ports;
+	protocol.shared = args_has(&cli->args, "shared");
+	protocol.remote_scope = (Postern__V1__RemoteScope)remotes;
+	protocol.low_ports = args_has(&cli->args, "low-ports");
+	protocol.max_ports = (uint32_t)max_ports;
 	return cli_show(cli, &postern__v1__policy__descriptor, "RegisterProtocol", &protocol.base,
 		print_protocol, err);
 }
@@ -57,22 +69,27 @@ enum status protocol_register(struct cli *cli, struct error *err)
 static void list_row(struct grid *grid, const ProtobufCMessage *message)
 {
 	const Postern__V1__Protocol *protocol = (const Postern__V1__Protocol *)message;
-	char transport[NAME_SIZE];
+	char transport[NAME_SIZE], remotes[NAME_SIZE];
 	char ports[128];
 
 	name_of(&postern__v1__transport__descriptor, (int)protocol->transport, transport);
+	name_of(&postern__v1__remote_scope__descriptor, (int)protocol->remote_scope, remotes);
 	join_ports(protocol, ports, sizeof(ports));
 	grid_cell(grid, "%s", protocol->name);
 	grid_cell(grid, "%s", transport);
 	grid_cell(grid, "%s", ports);
+	grid_cell(grid, "%s", remotes);
+	grid_cell(grid, "%s", protocol->low_ports ? "yes" : "no");
+	grid_cell(grid, "%u", protocol->max_ports > 1 ? protocol->max_ports : 1);
 	grid_cell(grid, "%s", protocol->owner);
+	grid_cell(grid, "%s", protocol->shared ? "yes" : "no");
 	grid_cell(grid, "%s", protocol->guid);
 }
 
 enum status protocol_list(struct cli *cli, struct error *err)
 {
-	static const char *const headers[] = {
-		"PROTOCOL", "TRANSPORT", "PORTS", "OWNER", "GUID", NULL};
+	static const char *const headers[] = {"PROTOCOL", "TRANSPORT", "PORTS", "REMOTES",
+		"LOW PORTS", "RANGE", "OWNER", "SHARED", "GUID", NULL};
 	Postern__V1__ListProtocolsRequest request = POSTERN__V1__LIST_PROTOCOLS_REQUEST__INIT;
 
 	return cli_list(cli, &postern__v1__policy__descriptor, "ListProtocols", &request.base,

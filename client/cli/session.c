@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
 #include "client/cli/names.h"
@@ -46,49 +48,95 @@ static void print_closed(struct cli *cli, const ProtobufCMessage *message)
 	fprintf(cli->out, "session %s closed after %s\n", session->id, span);
 }
 
-/* The primary connection is given whole or not at all. */
-static enum status read_primary(const struct cli *cli, Postern__V1__Flow *flow,
-	char client[ADDR_TEXT_SIZE], char remote[ADDR_TEXT_SIZE], bool *ret_given,
-	struct error *err)
+/* The primary connection, and what its flow's strings point to. */
+struct primary {
+	bool given;
+	Postern__V1__Flow flow;
+	char client[ADDR_TEXT_SIZE], remote[ADDR_TEXT_SIZE];
+};
+
+static void fill_primary(struct primary *primary, int transport, const struct endpoint *from,
+	const struct endpoint *to)
+{
+	postern__v1__flow__init(&primary->flow);
+	addr_format(&from->addr, primary->client);
+	addr_format(&to->addr, primary->remote);
+	primary->flow.client = primary->client;
+	primary->flow.client_port = from->port;
+	primary->flow.remote = primary->remote;
+	primary->flow.remote_port = to->port;
+	primary->flow.transport = (Postern__V1__Transport)transport;
+	primary->given = true;
+}
+
+/* "tcp,10.77.1.2:40000,10.77.2.2:21": no comma is part of an address. */
+static enum status read_whole(const char *value, struct primary *primary, struct error *err)
+{
+	char text[2 * ENDPOINT_TEXT_SIZE + NAME_SIZE];
+	char *rest = text;
+	struct endpoint from, to;
+	int transport;
+
+	snprintf(text, sizeof(text), "%s", value);
+	const char *name = strsep(&rest, ",");
+	const char *client = strsep(&rest, ",");
+	if (strlen(value) >= sizeof(text) || client == NULL || rest == NULL ||
+		!name_parse(&postern__v1__transport__descriptor, name, &transport) ||
+		!endpoint_parse(client, true, &from) || !endpoint_parse(rest, true, &to))
+		return error_field(err, "primary",
+			"--primary: '%.100s' is no connection: write transport, client and remote: "
+			"tcp,192.0.2.1:40000,198.51.100.1:21 (IPv6: [2001:db8::1]:40000)",
+			value);
+	fill_primary(primary, transport, &from, &to);
+	return STATUS_OK;
+}
+
+/* --from, --to and --transport: the two sides are given both or not at all. */
+static enum status read_sides(const struct args *args, struct primary *primary, struct error *err)
 {
 	struct endpoint from, to;
 	int transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
-	bool has_from = args_has(&cli->args, "from");
+	bool has_from = args_has(args, "from");
 
-	*ret_given = has_from;
-	if (has_from != args_has(&cli->args, "to"))
+	if (has_from != args_has(args, "to"))
 		return error_field(err, has_from ? "to" : "from",
 			"--from and --to are the two sides of one connection: give both");
 	if (!has_from)
 		return STATUS_OK;
-	enum status status = args_endpoint(&cli->args, "from", true, &from, err);
+	enum status status = args_endpoint(args, "from", true, &from, err);
 	if (status == STATUS_OK)
-		status = args_endpoint(&cli->args, "to", true, &to, err);
+		status = args_endpoint(args, "to", true, &to, err);
 	if (status == STATUS_OK)
-		status = args_choice(&cli->args, "transport", &transport, err);
-	if (status != STATUS_OK)
-		return status;
-	addr_format(&from.addr, client);
-	addr_format(&to.addr, remote);
-	flow->client = client;
-	flow->client_port = from.port;
-	flow->remote = remote;
-	flow->remote_port = to.port;
-	flow->transport = (Postern__V1__Transport)transport;
-	return STATUS_OK;
+		status = args_choice(args, "transport", &transport, err);
+	if (status == STATUS_OK)
+		fill_primary(primary, transport, &from, &to);
+	return status;
+}
+
+static enum status read_primary(const struct args *args, struct primary *primary, struct error *err)
+{
+	const char *whole = args_value(args, "primary");
+
+	primary->given = false;
+	if (whole == NULL)
+		return read_sides(args, primary, err);
+	if (args_has(args, "from") || args_has(args, "to") || args_has(args, "transport"))
+		return error_field(err, "primary",
+			"--primary says all of the connection: leave --from, --to and --transport "
+			"out");
+	return read_whole(whole, primary, err);
 }
 
 enum status session_open(struct cli *cli, struct error *err)
 {
 	Postern__V1__SessionOpenRequest request = POSTERN__V1__SESSION_OPEN_REQUEST__INIT;
-	Postern__V1__Flow primary = POSTERN__V1__FLOW__INIT;
-	char client[ADDR_TEXT_SIZE], from[ADDR_TEXT_SIZE], to[ADDR_TEXT_SIZE];
+	struct primary primary;
+	char client[ADDR_TEXT_SIZE];
 	struct addr addr = {0};
-	bool has_primary = false;
 
 	enum status status = args_address(&cli->args, "client", &addr, err);
 	if (status == STATUS_OK)
-		status = read_primary(cli, &primary, from, to, &has_primary, err);
+		status = read_primary(&cli->args, &primary, err);
 	if (status == STATUS_OK)
 		status = args_duration(
 			&cli->args, "idle-limit", IDLE_LIMIT_MAX_MS, &request.idle_limit_ms, err);
@@ -99,7 +147,7 @@ enum status session_open(struct cli *cli, struct error *err)
 	request.client = client;
 	request.user = cli_text(args_value(&cli->args, "user"));
 	request.protocol = cli_text(args_value(&cli->args, "protocol"));
-	request.primary = has_primary ? &primary : NULL;
+	request.primary = primary.given ? &primary.flow : NULL;
 	return cli_show(cli, service, "Open", &request.base, print_opened, err);
 }
 

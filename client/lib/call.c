@@ -3,7 +3,7 @@
  *
  *   call_start --post--> begin -> try --> in flight --> finish (callback, freed)
  *                                 | ^         |
- *          no connection, no room | |         | connection lost, and the call has a retry_id
+ *          no connection, no room | |         | lost or busy, and the call repeats
  *                                 v |         v
  *                               waiting    backing off --> try
  *
@@ -11,13 +11,14 @@
  * of it. A call in flight is timed by the RPC client, a waiting one and one that backs off by its
  * own timer.
  *
- * Repeating is safe because the server answers a request id it knows with the grant it gave (I6).
- * An UNAVAILABLE with a reason is the server's verdict (gateway down, no journal) and is handed on;
- * one without is the connection's end.
+ * Repeating is safe because the server answers a request id (of a bundle: its id) that it knows
+ * with the grant it gave (I6), a second commit like the first, a second renewal from its own time
+ * on, and a second cancellation with ALREADY_ENDED. An UNAVAILABLE with a reason is the server's
+ * verdict (gateway down, no journal) and is handed on; one without is the connection's end.
  *
  * If the deadline passes after such an end, the server may hold a grant whose answer was lost.
- * DEADLINE_EXCEEDED promises that nothing stays open, so the library withdraws it by its request id
- * as soon as there is a connection again. */
+ * DEADLINE_EXCEEDED promises that nothing stays open, so the library withdraws it (struct
+ * call_spec, undo) as soon as there is a connection again. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,7 +42,7 @@ struct call {
 	struct postern *postern;
 	struct call_spec spec;
 	ProtobufCMessage *request;
-	char retry_id[40];
+	char undo_id[40];
 	int64_t deadline_us, pause_us;
 	enum call_state state;
 	bool was_lost; /* a try ended with the connection: the server may have answered it */
@@ -145,19 +146,42 @@ static void ignore_done(
 	(void)call, (void)reply, (void)err;
 }
 
-static void withdraw(struct call *lost)
+static void send_withdrawal(
+	struct postern *postern, const char *method, const ProtobufCMessage *request)
 {
-	Postern__V1__GrantCancelRequest request = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
 	struct call_spec spec = {
 		.service = &postern__v1__grants__descriptor,
-		.method = "Cancel",
-		.request = &request.base,
+		.method = method,
+		.request = request,
 		.deadline_ms = WITHDRAW_MS,
+		.repeats = true,
 		.done = ignore_done,
 	};
 
-	request.request_id = lost->retry_id;
-	call_start(lost->postern, &spec, NULL);
+	call_start(postern, &spec, NULL);
+}
+
+static void withdraw(struct call *lost)
+{
+	Postern__V1__GrantCancelRequest grant = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
+	Postern__V1__BundleCancelRequest bundle = POSTERN__V1__BUNDLE_CANCEL_REQUEST__INIT;
+
+	switch (lost->spec.undo) {
+	case UNDO_NOTHING:
+		return;
+	case UNDO_REQUEST:
+		grant.request_id = lost->undo_id;
+		send_withdrawal(lost->postern, "Cancel", &grant.base);
+		return;
+	case UNDO_GRANT:
+		grant.id = lost->undo_id;
+		send_withdrawal(lost->postern, "Cancel", &grant.base);
+		return;
+	case UNDO_BUNDLE:
+		bundle.bundle = lost->undo_id;
+		send_withdrawal(lost->postern, "CancelBundle", &bundle.base);
+		return;
+	}
 }
 
 static void finish(struct call *call, const ProtobufCMessage *reply, const struct error *err)
@@ -203,6 +227,12 @@ static void try_again(void *arg)
 	try_call(call);
 }
 
+/* Another decision about the grant is just on its way to the disk. */
+static bool is_busy(const struct error *err)
+{
+	return err->status == STATUS_ABORTED;
+}
+
 static bool is_lost(const struct error *err)
 {
 	return err->status == STATUS_UNAVAILABLE && err->reason == REASON_NONE;
@@ -227,8 +257,8 @@ static void on_done(void *arg, const ProtobufCMessage *reply, const struct error
 
 	postern->in_flight--;
 	call->state = CALL_IDLE;
-	if (is_lost(err) && call->spec.retry_id && !postern->ending) {
-		call->was_lost = true;
+	if ((is_lost(err) || is_busy(err)) && call->spec.repeats && !postern->ending) {
+		call->was_lost = call->was_lost || is_lost(err);
 		back_off(call);
 	} else {
 		finish(call, reply, err);
@@ -281,10 +311,9 @@ enum status call_start(struct postern *postern, const struct call_spec *spec, st
 	call->postern = postern;
 	call->spec = *spec;
 	call->spec.request = NULL; /* the caller's */
-	if (spec->retry_id) {
-		memcpy(call->retry_id, spec->retry_id, strlen(spec->retry_id) + 1);
-		call->spec.retry_id = call->retry_id;
-	}
+	call->spec.undo_id = NULL; /* the caller's too */
+	if (spec->undo != UNDO_NOTHING)
+		memcpy(call->undo_id, spec->undo_id, strlen(spec->undo_id) + 1);
 	call->pause_us = FIRST_PAUSE_US;
 	call->deadline_us = clock_mono_us() + (int64_t)deadline_ms * 1000;
 	call->request = copy_message(spec->request);

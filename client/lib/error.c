@@ -9,6 +9,8 @@
 _Static_assert(sizeof(struct postern_error) == sizeof(struct error), "same fields");
 _Static_assert((int)POSTERN_UNAUTHENTICATED == (int)STATUS_UNAUTHENTICATED, "same numbers");
 _Static_assert((int)POSTERN_JOURNAL_UNAVAILABLE == (int)REASON_JOURNAL_UNAVAILABLE, "same numbers");
+_Static_assert((int)POSTERN_EXTERNAL_TAKEN == (int)REASON_EXTERNAL_TAKEN, "same numbers");
+_Static_assert((int)POSTERN_NO_SUCH_CONNECTION == (int)REASON_NO_SUCH_CONNECTION, "same numbers");
 
 void error_publish(const struct error *err, struct postern_error *ret_err)
 {

@@ -1,33 +1,8 @@
-#include <stdio.h>
+/* Single grants: asking (connect, accept, reserve), committing, renewing, ending. */
 #include <string.h>
 
-#include "client/lib/internal.h"
+#include "client/lib/grant_message.h"
 #include "common/id.h"
-#include "postern/v1/grants.pb-c.h"
-
-#define CONTEXT_MAX 4096
-
-static enum status read_grant(
-	const ProtobufCMessage *reply, struct postern_grant *ret_grant, struct error *err)
-{
-	const Postern__V1__GrantReply *answer = (const Postern__V1__GrantReply *)reply;
-	const Postern__V1__Grant *grant = answer ? answer->grant : NULL;
-
-	if (!grant || !*grant->id || strlen(grant->id) >= sizeof(ret_grant->id) ||
-		strlen(grant->request_id) >= sizeof(ret_grant->request_id))
-		return error_set(err, STATUS_INTERNAL, "the server's answer names no grant");
-	memset(ret_grant, 0, sizeof(*ret_grant));
-	snprintf(ret_grant->id, sizeof(ret_grant->id), "%s", grant->id);
-	snprintf(ret_grant->request_id, sizeof(ret_grant->request_id), "%s", grant->request_id);
-	ret_grant->left_ms = grant->left_ms;
-	if (answer->timing) {
-		ret_grant->decide_us = answer->timing->decide_us;
-		ret_grant->commit_us = answer->timing->commit_us;
-		ret_grant->push_us = answer->timing->push_us;
-		ret_grant->kernel_us = answer->timing->kernel_us;
-	}
-	return STATUS_OK;
-}
 
 static void on_answer(
 	const struct call *call, const ProtobufCMessage *reply, const struct error *err)
@@ -38,116 +13,159 @@ static void on_answer(
 	struct error outcome = *err;
 
 	if (outcome.status == STATUS_OK)
-		read_grant(reply, &grant, &outcome);
+		grant_message_read((const Postern__V1__GrantReply *)reply, &grant, &outcome);
 	error_publish(&outcome, &told);
 	if (spec->on_grant)
 		spec->on_grant(spec->arg, told.status == POSTERN_OK ? &grant : NULL, &told);
 }
 
-/* What would not survive the way to the server; all else is the server's to judge. */
-static enum status check(const struct postern_grant_request *request, struct error *err)
-{
-	struct id id;
+/* ---- asking ---- */
 
-	if (!request->session && !request->gateway)
-		return error_field(err, "gateway", "without a session a grant needs a gateway");
-	if (!request->session && !request->client)
-		return error_field(err, "client", "without a session a grant needs a client");
-	if (!request->remote)
-		return error_field(err, "remote", "a grant needs a remote address");
-	if (!request->protocol)
-		return error_field(err, "protocol", "a grant needs a protocol definition");
-	if (request->transport != POSTERN_TCP && request->transport != POSTERN_UDP)
-		return error_field(err, "transport", "%d is neither POSTERN_TCP nor POSTERN_UDP",
-			(int)request->transport);
-	if (request->context_size > CONTEXT_MAX)
-		return error_field(err, "context", "%zu bytes; at most %d are kept",
-			request->context_size, CONTEXT_MAX);
-	if (request->context_size && !request->context)
-		return error_field(err, "context", "context_size is %zu, but context is NULL",
-			request->context_size);
-	if (request->request_id && !id_parse(request->request_id, &id))
-		return error_field(
-			err, "request_id", "\"%.40s\" is not a UUID", request->request_id);
-	return STATUS_OK;
-}
-
-static void fill(const struct postern_grant_request *request, const char *request_id,
-	Postern__V1__GrantRequest *message)
+static enum postern_status ask(struct postern *postern, const struct postern_bundle_item *item,
+	bool reserve, postern_grant_cb cb, void *arg, struct postern_error *ret_err)
 {
-	message->gateway = text_or_empty(request->gateway);
-	message->session = text_or_empty(request->session);
-	message->client = text_or_empty(request->client);
-	message->remote = text_or_empty(request->remote);
-	message->remote_port = request->remote_port;
-	message->transport = (Postern__V1__Transport)request->transport;
-	message->flags = request->flags;
-	message->protocol = text_or_empty(request->protocol);
-	message->external = text_or_empty(request->external);
-	message->external_port = request->external_port;
-	message->notify = request->notify != 0;
-	message->context.data = (uint8_t *)(uintptr_t)request->context;
-	message->context.len = request->context_size;
-	message->lifetime_ms = request->lifetime_ms;
-	message->max_connections = request->max_connections;
-	message->request_id = text_or_empty(request_id);
-	message->wait = request->wait_decided ? POSTERN__V1__WAIT__WAIT_DECIDED
-					      : POSTERN__V1__WAIT__WAIT_INSTALLED;
-}
-
-enum postern_status postern_allow_future_connect_async(struct postern *postern,
-	const struct postern_grant_request *request, postern_grant_cb cb, void *arg,
-	struct postern_error *ret_err)
-{
-	Postern__V1__GrantRequest message = POSTERN__V1__GRANT_REQUEST__INIT;
+	struct grant_message message;
+	struct grant_terms terms;
 	char request_id[ID_TEXT_SIZE];
 	struct call_spec spec = {
 		.service = &postern__v1__grants__descriptor,
 		.method = "Request",
-		.request = &message.base,
-		.deadline_ms = request->deadline_ms,
-		.retry_id = request_id,
+		.request = &message.wire.base,
+		.repeats = true,
+		.undo = UNDO_REQUEST,
+		.undo_id = request_id,
 		.done = on_answer,
 		.on_grant = cb,
 		.arg = arg,
 	};
 	struct error err = {0};
-	struct id id;
 
-	if (check(request, &err) != STATUS_OK)
+	if (grant_message_init(&message, item, &terms, &err) != STATUS_OK)
 		return error_give(&err, ret_err);
-	if (!request->request_id || !id_parse(request->request_id, &id))
-		id = id_new();
-	id_format(&id, request_id);
-	fill(request, request_id, &message);
+	grant_message_id(&terms, request_id);
+	message.wire.request_id = request_id;
+	message.wire.wait = reserve ? POSTERN__V1__WAIT__WAIT_DECIDED : terms.wait;
+	message.wire.reserve = reserve;
+	spec.deadline_ms = terms.deadline_ms;
 	if (call_start(postern, &spec, &err) != STATUS_OK)
 		return error_give(&err, ret_err);
 	return POSTERN_OK;
 }
 
-enum postern_status postern_cancel_async(struct postern *postern, const char *grant,
-	postern_grant_cb cb, void *arg, struct postern_error *ret_err)
+enum postern_status postern_allow_future_connect_async(struct postern *postern,
+	const struct postern_grant_request *request, postern_grant_cb cb, void *arg,
+	struct postern_error *err)
+{
+	const struct postern_bundle_item item = {.connect = request};
+
+	return ask(postern, &item, false, cb, arg, err);
+}
+
+enum postern_status postern_allow_future_accept_async(struct postern *postern,
+	const struct postern_accept_request *request, postern_grant_cb cb, void *arg,
+	struct postern_error *err)
+{
+	const struct postern_bundle_item item = {.accept = request};
+
+	return ask(postern, &item, false, cb, arg, err);
+}
+
+enum postern_status postern_reserve_async(struct postern *postern,
+	const struct postern_bundle_item *item, postern_grant_cb cb, void *arg,
+	struct postern_error *err)
+{
+	return ask(postern, item, true, cb, arg, err);
+}
+
+/* ---- with a grant that there is ---- */
+
+/* Ids are shorter than this; a longer word could not be kept to be withdrawn by. */
+#define GRANT_ID_SIZE 40
+
+static enum status check_id(const char *grant, struct error *err)
+{
+	if (!grant)
+		return error_field(err, "grant", "no grant given");
+	if (!*grant || strlen(grant) >= GRANT_ID_SIZE)
+		return error_field(err, "grant", "\"%.40s\" is no id of a grant", grant);
+	return STATUS_OK;
+}
+
+static enum postern_status act(struct postern *postern, const char *grant, struct call_spec *spec,
+	struct postern_error *ret_err)
+{
+	struct error err = {0};
+
+	spec->service = &postern__v1__grants__descriptor;
+	spec->repeats = true;
+	spec->done = on_answer;
+	if (check_id(grant, &err) != STATUS_OK || call_start(postern, spec, &err) != STATUS_OK)
+		return error_give(&err, ret_err);
+	return POSTERN_OK;
+}
+
+enum postern_status postern_commit_async(struct postern *postern, const char *grant,
+	postern_grant_cb cb, void *arg, struct postern_error *err)
+{
+	Postern__V1__GrantCommitRequest message = POSTERN__V1__GRANT_COMMIT_REQUEST__INIT;
+	struct call_spec spec = {
+		.method = "Commit",
+		.request = &message.base,
+		.undo = UNDO_GRANT,
+		.undo_id = grant,
+		.on_grant = cb,
+		.arg = arg,
+	};
+
+	message.id = text_or_empty(grant);
+	return act(postern, grant, &spec, err);
+}
+
+enum postern_status postern_renew_async(struct postern *postern, const char *grant,
+	uint64_t lifetime_ms, postern_grant_cb cb, void *arg, struct postern_error *err)
+{
+	Postern__V1__GrantRenewRequest message = POSTERN__V1__GRANT_RENEW_REQUEST__INIT;
+	struct call_spec spec = {
+		.method = "Renew",
+		.request = &message.base,
+		.on_grant = cb,
+		.arg = arg,
+	};
+
+	message.id = text_or_empty(grant);
+	message.lifetime_ms = lifetime_ms;
+	return act(postern, grant, &spec, err);
+}
+
+static enum postern_status end(struct postern *postern, const char *grant, bool cut,
+	postern_grant_cb cb, void *arg, struct postern_error *err)
 {
 	Postern__V1__GrantCancelRequest message = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
 	struct call_spec spec = {
-		.service = &postern__v1__grants__descriptor,
 		.method = "Cancel",
 		.request = &message.base,
-		.done = on_answer,
 		.on_grant = cb,
 		.arg = arg,
 	};
-	struct error err = {0};
 
-	if (!grant) {
-		error_field(&err, "grant", "no grant given");
-		return error_give(&err, ret_err);
-	}
 	message.id = text_or_empty(grant);
-	if (call_start(postern, &spec, &err) != STATUS_OK)
-		return error_give(&err, ret_err);
-	return POSTERN_OK;
+	message.cut = cut;
+	return act(postern, grant, &spec, err);
 }
+
+enum postern_status postern_cancel_async(struct postern *postern, const char *grant,
+	postern_grant_cb cb, void *arg, struct postern_error *err)
+{
+	return end(postern, grant, false, cb, arg, err);
+}
+
+enum postern_status postern_cut_async(struct postern *postern, const char *grant,
+	postern_grant_cb cb, void *arg, struct postern_error *err)
+{
+	return end(postern, grant, true, cb, arg, err);
+}
+
+/* ---- the same, waiting ---- */
 
 enum postern_status postern_allow_future_connect(struct postern *postern,
 	const struct postern_grant_request *request, struct postern_grant *ret_grant,
@@ -165,6 +183,61 @@ enum postern_status postern_allow_future_connect(struct postern *postern,
 	return waiter_wait(&waiter, status);
 }
 
+enum postern_status postern_allow_future_accept(struct postern *postern,
+	const struct postern_accept_request *request, struct postern_grant *ret_grant,
+	struct postern_error *err)
+{
+	struct waiter waiter;
+	enum postern_status status =
+		waiter_init(&waiter, postern, "postern_allow_future_accept_async", err);
+
+	if (status != POSTERN_OK)
+		return status;
+	waiter.ret_grant = ret_grant;
+	status = postern_allow_future_accept_async(
+		postern, request, waiter_done_grant, &waiter, err);
+	return waiter_wait(&waiter, status);
+}
+
+enum postern_status postern_reserve(struct postern *postern, const struct postern_bundle_item *item,
+	struct postern_grant *ret_grant, struct postern_error *err)
+{
+	struct waiter waiter;
+	enum postern_status status = waiter_init(&waiter, postern, "postern_reserve_async", err);
+
+	if (status != POSTERN_OK)
+		return status;
+	waiter.ret_grant = ret_grant;
+	status = postern_reserve_async(postern, item, waiter_done_grant, &waiter, err);
+	return waiter_wait(&waiter, status);
+}
+
+enum postern_status postern_commit(struct postern *postern, const char *grant,
+	struct postern_grant *ret_grant, struct postern_error *err)
+{
+	struct waiter waiter;
+	enum postern_status status = waiter_init(&waiter, postern, "postern_commit_async", err);
+
+	if (status != POSTERN_OK)
+		return status;
+	waiter.ret_grant = ret_grant;
+	status = postern_commit_async(postern, grant, waiter_done_grant, &waiter, err);
+	return waiter_wait(&waiter, status);
+}
+
+enum postern_status postern_renew(struct postern *postern, const char *grant, uint64_t lifetime_ms,
+	struct postern_grant *ret_grant, struct postern_error *err)
+{
+	struct waiter waiter;
+	enum postern_status status = waiter_init(&waiter, postern, "postern_renew_async", err);
+
+	if (status != POSTERN_OK)
+		return status;
+	waiter.ret_grant = ret_grant;
+	status = postern_renew_async(postern, grant, lifetime_ms, waiter_done_grant, &waiter, err);
+	return waiter_wait(&waiter, status);
+}
+
 enum postern_status postern_cancel(
 	struct postern *postern, const char *grant, struct postern_error *err)
 {
@@ -174,5 +247,17 @@ enum postern_status postern_cancel(
 	if (status != POSTERN_OK)
 		return status;
 	status = postern_cancel_async(postern, grant, waiter_done_grant, &waiter, err);
+	return waiter_wait(&waiter, status);
+}
+
+enum postern_status postern_cut(
+	struct postern *postern, const char *grant, struct postern_error *err)
+{
+	struct waiter waiter;
+	enum postern_status status = waiter_init(&waiter, postern, "postern_cut_async", err);
+
+	if (status != POSTERN_OK)
+		return status;
+	status = postern_cut_async(postern, grant, waiter_done_grant, &waiter, err);
 	return waiter_wait(&waiter, status);
 }

@@ -69,15 +69,22 @@ static inline char *text_or_empty(const char *text)
 typedef void (*call_done_cb)(
 	const struct call *call, const ProtobufCMessage *reply, const struct error *err);
 
+/* What the server may hold for a call whose answer was lost, and what `undo_id` names. */
+enum call_undo { UNDO_NOTHING, UNDO_REQUEST, UNDO_BUNDLE, UNDO_GRANT };
+
 struct call_spec {
 	const ProtobufCServiceDescriptor *service;
 	const char *method;
 	const ProtobufCMessage *request; /* copied */
 	uint32_t deadline_ms; /* 0 = DEFAULT_DEADLINE_MS */
-	const char *retry_id; /* request id: repeat after a lost connection; NULL = do not */
+	bool repeats; /* after a lost connection: the server takes two of it for one */
+	enum call_undo undo; /* withdrawn when the deadline passes after a loss */
+	const char *undo_id; /* copied; shorter than 40 */
+	size_t grant_count; /* bundles: as many must be answered; 0 = any number */
 	call_done_cb done;
 	postern_grant_cb on_grant; /* what `done` calls; may be NULL */
 	postern_session_cb on_session;
+	postern_bundle_cb on_bundle;
 	void *arg;
 };
 
@@ -98,6 +105,8 @@ struct waiter {
 	struct postern_error *ret_err; /* the caller's, may be NULL */
 	struct postern_grant *ret_grant; /* the caller's, may be NULL */
 	struct postern_session *ret_session; /* the caller's, may be NULL */
+	char *ret_bundle; /* the caller's, char[40], may be NULL */
+	struct postern_grant *ret_grants; /* the caller's, as many as were asked for, may be NULL */
 };
 
 /* FAILED_PRECONDITION when called in a callback; `instead` names the function to use there. */
@@ -110,6 +119,8 @@ void waiter_done_grant(
 	void *arg, const struct postern_grant *grant, const struct postern_error *err);
 void waiter_done_session(
 	void *arg, const struct postern_session *session, const struct postern_error *err);
+void waiter_done_bundle(
+	void *arg, const struct postern_bundle *bundle, const struct postern_error *err);
 
 /* ---- watches ---- */
 

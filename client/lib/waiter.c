@@ -35,18 +35,35 @@ enum postern_status waiter_wait(struct waiter *waiter, enum postern_status start
 	return status;
 }
 
+struct outcome { /* NULL: not of this kind, or failed */
+	const struct postern_grant *grant;
+	const struct postern_session *session;
+	const struct postern_bundle *bundle;
+};
+
+static void keep(struct waiter *waiter, const struct outcome *outcome)
+{
+	const struct postern_bundle *bundle = outcome->bundle;
+
+	if (outcome->grant && waiter->ret_grant)
+		*waiter->ret_grant = *outcome->grant;
+	if (outcome->session && waiter->ret_session)
+		*waiter->ret_session = *outcome->session;
+	if (bundle && waiter->ret_bundle)
+		memcpy(waiter->ret_bundle, bundle->id, sizeof(bundle->id));
+	if (bundle && waiter->ret_grants)
+		memcpy(waiter->ret_grants, bundle->grants, bundle->count * sizeof(*bundle->grants));
+}
+
 /* After the unlock the waiter, which lives on the stack of another thread, is gone. */
-static void wake(struct waiter *waiter, const struct postern_grant *grant,
-	const struct postern_session *session, const struct postern_error *err)
+static void wake(
+	struct waiter *waiter, const struct outcome *outcome, const struct postern_error *err)
 {
 	pthread_mutex_lock(&waiter->postern->lock);
 	waiter->status = err->status;
 	if (err->status != POSTERN_OK && waiter->ret_err)
 		*waiter->ret_err = *err;
-	if (grant && waiter->ret_grant)
-		*waiter->ret_grant = *grant;
-	if (session && waiter->ret_session)
-		*waiter->ret_session = *session;
+	keep(waiter, outcome);
 	waiter->done = true;
 	pthread_cond_signal(&waiter->cond);
 	pthread_mutex_unlock(&waiter->postern->lock);
@@ -55,11 +72,17 @@ static void wake(struct waiter *waiter, const struct postern_grant *grant,
 void waiter_done_grant(
 	void *arg, const struct postern_grant *grant, const struct postern_error *err)
 {
-	wake(arg, grant, NULL, err);
+	wake(arg, &(struct outcome){.grant = grant}, err);
 }
 
 void waiter_done_session(
 	void *arg, const struct postern_session *session, const struct postern_error *err)
 {
-	wake(arg, NULL, session, err);
+	wake(arg, &(struct outcome){.session = session}, err);
+}
+
+void waiter_done_bundle(
+	void *arg, const struct postern_bundle *bundle, const struct postern_error *err)
+{
+	wake(arg, &(struct outcome){.bundle = bundle}, err);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lib/event.h"
 #include "client/lib/internal.h"
 #include "common/clock.h"
 #include "postern/v1/events.pb-c.h"
@@ -53,56 +54,6 @@ static void set_refusal(struct postern_watch *watch, const struct error *err)
 
 /* ---- delivery ---- */
 
-static const char *end_reason_text(Postern__V1__EndReason reason)
-{
-	static const char *const texts[] = {"", "used-up", "unused-timeout", "lifetime",
-		"cancelled-by-filter", "session-ended", "revoked-by-operator", "policy-changed",
-		"gateway-refused", "deadline-missed", "denied-protocol-rules",
-		"denied-site-and-content-rules"};
-
-	return (size_t)reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "unknown";
-}
-
-static void add_flow(struct postern_event *event, const Postern__V1__Flow *flow)
-{
-	if (!*event->client)
-		event->client = flow->client;
-	if (!*event->remote)
-		event->remote = flow->remote;
-	event->client_port = (uint16_t)flow->client_port;
-	if (flow->remote_port)
-		event->remote_port = (uint16_t)flow->remote_port;
-	event->accounted = flow->accounted;
-	event->packets_sent = flow->packets_sent;
-	event->bytes_sent = flow->bytes_sent;
-	event->packets_received = flow->packets_received;
-	event->bytes_received = flow->bytes_received;
-	event->duration_us = flow->duration_us;
-}
-
-static void deliver(const struct postern_watch *watch, const Postern__V1__Entry *entry)
-{
-	struct postern_event event = {
-		.sequence = entry->sequence,
-		.time_us = entry->time_us,
-		.kind = (int)entry->kind,
-		.gateway = entry->gateway,
-		.session = entry->session,
-		.grant = entry->grant,
-		.client = entry->client,
-		.remote = entry->remote,
-		.end_reason = end_reason_text(entry->reason),
-		.remote_port = (uint16_t)entry->remote_port,
-		.transport = (enum postern_transport)entry->transport,
-		.context = entry->context.data,
-		.context_size = entry->context.len,
-	};
-
-	if (entry->flow)
-		add_flow(&event, entry->flow);
-	watch->cb(watch->arg, &event);
-}
-
 static void on_item(void *arg, const ProtobufCMessage *item)
 {
 	const Postern__V1__EventBatch *batch = (const Postern__V1__EventBatch *)item;
@@ -115,10 +66,12 @@ static void on_item(void *arg, const ProtobufCMessage *item)
 	for (size_t i = 0; i < batch->n_entries && !watch->stopped && !watch->postern->ending;
 		i++) {
 		const Postern__V1__Entry *entry = batch->entries[i];
+		struct postern_event event;
 
 		if (entry->sequence <= watch->cursor)
 			continue;
-		deliver(watch, entry);
+		event_read(entry, &event);
+		watch->cb(watch->arg, &event);
 		watch->cursor = entry->sequence;
 		watch->from_now = false;
 	}

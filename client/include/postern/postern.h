@@ -182,34 +182,43 @@ struct postern_grant_request {
 	const char *client; /* NULL = the session's */
 	const char *remote;
 	uint16_t remote_port;
-	uint16_t remote_port_last; /* ours; a range, if the protocol definition allows one; 0 = one
-				      port */
+	/* ours; a range from remote_port to this one, as wide as the protocol definition allows (it
+	 * allows none by default); 0 = one port */
+	uint16_t remote_port_last;
 	enum postern_transport transport;
 	unsigned flags; /* enum postern_flag */
 	const char *protocol; /* name or GUID of a protocol definition */
-	const char *external; /* the address that the flow leaves the gateway with; NULL = any */
-	uint16_t external_port; /* its source port then; 0 = any */
+	/* The address that the flow leaves the gateway with, which must be one of the gateway's
+	 * (else GATEWAY_REFUSED); NULL = any. */
+	const char *external;
+	/* Its source port then, which no other live grant may have (EXTERNAL_TAKEN); needs
+	 * `external`; 0 = any. */
+	uint16_t external_port;
 	int notify; /* deliver this grant's events to postern_watch */
 	const void *context; /* 0 to 4096 bytes, returned unchanged in events */
 	size_t context_size;
 	uint64_t lifetime_ms; /* ours; 0 = server default */
-	uint64_t max_connections; /* ours; 0 = one, or unlimited with ALLOW_MULTIPLE */
+	uint64_t max_connections; /* ours; 0 = one, or unlimited with ALLOW_MULTIPLE; at most 13000
+				   */
 	const char *
 		request_id; /* ours; NULL = the library makes one. A lost connection is retried with
 			       the same id until the deadline: never two grants for one call */
 	int wait_decided; /* ours; 0 = answer when the kernel holds the door, 1 = when the decision
 			     is on disk */
 	uint32_t deadline_ms; /* ours; 0 = 5 s */
+	uint64_t reservation_ms; /* ours; postern_reserve only: how long it may stay uncommitted; 0
+				    = the server's reservation_timeout, which is also the most */
 };
 
 struct postern_grant {
 	char id[40];
 	char request_id[40];
-	uint64_t left_ms;
+	uint64_t left_ms; /* of a reservation: until it ends uncommitted */
 	int lifetime_clamped; /* less than was asked for: the server's, the filter's or TIMEOUT's
 				 most */
-	char external[48]; /* inbound: where the remote connects to; empty = the client's own
-			      address */
+	/* Inbound: where the remote connects to, the chosen port included; empty = the client's own
+	 * address. Outbound: what was asked for. */
+	char external[48];
 	uint16_t external_port;
 	uint64_t decide_us, commit_us, push_us,
 		kernel_us; /* stages of this request on the server */
@@ -226,6 +235,7 @@ POSTERN_API enum postern_status postern_allow_future_connect(struct postern *pos
 POSTERN_API enum postern_status postern_allow_future_connect_async(struct postern *postern,
 	const struct postern_grant_request *request, postern_grant_cb cb, void *arg,
 	struct postern_error *err);
+
 /* ---- the inbound sibling (ISA: BindForClient): remote → external address and port → client ----
  */
 
@@ -233,14 +243,18 @@ struct postern_accept_request {
 	const char *gateway, *session, *client; /* as in struct postern_grant_request */
 	uint16_t client_port; /* where the client listens */
 	enum postern_transport transport;
-	const char *const *remotes; /* who may connect: up to 16 addresses; NULL = anybody */
+	/* Who may connect: up to 16 addresses of one family; NULL = anybody. An empty list is
+	 * refused, so that nobody is let in by a forgotten count. */
+	const char *const *remotes;
 	size_t remote_count;
 	/* Where they connect to: an address of the gateway and a port, 0 = a free one is chosen
-	 * (see struct postern_grant). NULL = the client's own address and port, without
-	 * translation. */
+	 * (see struct postern_grant). No two live grants have the same (EXTERNAL_TAKEN). NULL = the
+	 * client's own address and port, without translation. */
 	const char *external;
 	uint16_t external_port;
-	unsigned flags; /* enum postern_flag; one connection by default */
+	/* From here on as in struct postern_grant_request. BIDIRECTIONAL (UDP): the client's
+	 * datagrams back to the remote pass too. */
+	unsigned flags;
 	const char *protocol;
 	int notify;
 	const void *context;
@@ -249,6 +263,7 @@ struct postern_accept_request {
 	const char *request_id;
 	int wait_decided;
 	uint32_t deadline_ms;
+	uint64_t reservation_ms;
 };
 
 /* [blocks] */
@@ -259,7 +274,9 @@ POSTERN_API enum postern_status postern_allow_future_accept_async(struct postern
 	const struct postern_accept_request *request, postern_grant_cb cb, void *arg,
 	struct postern_error *err);
 
-/* ---- bundles (ours): up to 64 grants of one gateway, all or none ---- */
+/* ---- bundles (ours): grants of one gateway, all or none ---- */
+
+#define POSTERN_BUNDLE_MAX 64
 
 struct postern_bundle_item { /* exactly one of the two */
 	const struct postern_grant_request *connect;
@@ -275,45 +292,68 @@ struct postern_bundle {
 typedef void (*postern_bundle_cb)(
 	void *arg, const struct postern_bundle *bundle, const struct postern_error *err);
 
-/* [blocks] ret_grants has room for `count`. request_id, wait_decided and deadline_ms of the items
- * are not looked at; those of the first hold for all. err->text names the item that was refused. */
+/* [blocks] Decided together, opened in one transaction of the kernel, cancelled by one id. 1 to
+ * POSTERN_BUNDLE_MAX items; ret_grants (may be NULL) has room for `count`. request_id, wait_decided
+ * and deadline_ms of the first item hold for all: its request_id becomes the bundle's id (NULL =
+ * the library makes one), with which a lost connection is retried as in
+ * postern_allow_future_connect; the other items' are not looked at. What is wrong with one of
+ * them begins err->text with "grants[N]" (N from 0), of an argument also err->field. */
 POSTERN_API enum postern_status postern_bundle_request(struct postern *postern,
 	const struct postern_bundle_item *items, size_t count, char ret_id[40],
 	struct postern_grant *ret_grants, struct postern_error *err);
 POSTERN_API enum postern_status postern_bundle_request_async(struct postern *postern,
 	const struct postern_bundle_item *items, size_t count, postern_bundle_cb cb, void *arg,
 	struct postern_error *err);
-/* [blocks] Cancels what is live of it. cut: see postern_cut. */
+/* [blocks] Cancels what is live of it; ALREADY_ENDED if nothing is. cut: see postern_cut. */
 POSTERN_API enum postern_status postern_bundle_cancel(
 	struct postern *postern, const char *bundle, int cut, struct postern_error *err);
+POSTERN_API enum postern_status postern_bundle_cancel_async(struct postern *postern,
+	const char *bundle, int cut, postern_bundle_cb cb, void *arg, struct postern_error *err);
 
 /* ---- reserving (ours): decision, quota and external port now, the door later ---- */
 
 /* [blocks] As postern_allow_future_connect and _accept, but no door opens until postern_commit; an
- * unused reservation ends by itself after the server's reservation_timeout. */
+ * unused reservation ends by itself after reservation_ms. wait_decided is not looked at. Give one
+ * back with postern_cancel. */
 POSTERN_API enum postern_status postern_reserve(struct postern *postern,
 	const struct postern_bundle_item *item, struct postern_grant *ret_grant,
 	struct postern_error *err);
-/* [blocks] Opens what was reserved; its lifetime begins. */
+POSTERN_API enum postern_status postern_reserve_async(struct postern *postern,
+	const struct postern_bundle_item *item, postern_grant_cb cb, void *arg,
+	struct postern_error *err);
+/* [blocks] Opens what was reserved, and answers when the kernel holds the door; its lifetime
+ * begins. Retried after a lost connection: a second commit is answered like the first. If the
+ * deadline (5 s) passes with the outcome unknown, the grant is withdrawn. ALREADY_ENDED when the
+ * reservation had ended. */
 POSTERN_API enum postern_status postern_commit(struct postern *postern, const char *grant,
 	struct postern_grant *ret_grant, struct postern_error *err);
+POSTERN_API enum postern_status postern_commit_async(struct postern *postern, const char *grant,
+	postern_grant_cb cb, void *arg, struct postern_error *err);
 
 /* ---- renewing and ending ---- */
 
 /* [blocks] ours. The grant ends lifetime_ms from now (0 = the lifetime it was granted with), never
- * earlier than it would have. What was used stays used. */
+ * earlier than it would have, and within the server's maximum (lifetime_clamped then). What was
+ * used stays used, and there is no moment at which the door is shut. Retried after a lost
+ * connection, which is harmless: the later of two renewals holds. DEADLINE_EXCEEDED: the grant is
+ * as it was, or renewed. ALREADY_ENDED when it had ended; FAILED_PRECONDITION while it is
+ * only reserved. */
 POSTERN_API enum postern_status postern_renew(struct postern *postern, const char *grant,
 	uint64_t lifetime_ms, struct postern_grant *ret_grant, struct postern_error *err);
 POSTERN_API enum postern_status postern_renew_async(struct postern *postern, const char *grant,
 	uint64_t lifetime_ms, postern_grant_cb cb, void *arg, struct postern_error *err);
-/* [blocks] ours. As postern_cancel, and its open flows end too: a grant that is used up may be
- * named as long as it has open flows. */
-POSTERN_API enum postern_status postern_cut(
-	struct postern *postern, const char *grant, struct postern_error *err);
-/* [blocks] Closes the door; a flow that already passed lives on. ALREADY_ENDED if it had ended. */
+/* [blocks] Closes the door; a flow that already passed lives on. ALREADY_ENDED if it had ended.
+ * This and the next are retried after a lost connection: ALREADY_ENDED may then tell of the first
+ * try. */
 POSTERN_API enum postern_status postern_cancel(
 	struct postern *postern, const char *grant, struct postern_error *err);
 POSTERN_API enum postern_status postern_cancel_async(struct postern *postern, const char *grant,
+	postern_grant_cb cb, void *arg, struct postern_error *err);
+/* [blocks] ours. As postern_cancel, and its open flows end too, for good; answered when the
+ * gateway has done so. A grant that is used up may be named as long as it has open flows. */
+POSTERN_API enum postern_status postern_cut(
+	struct postern *postern, const char *grant, struct postern_error *err);
+POSTERN_API enum postern_status postern_cut_async(struct postern *postern, const char *grant,
 	postern_grant_cb cb, void *arg, struct postern_error *err);
 
 /* ---- events ---- */
@@ -326,6 +366,12 @@ enum postern_event_kind { /* journal entry kinds, see EntryKind in types.proto; 
 	POSTERN_EVENT_CLOSED = 34,
 	POSTERN_EVENT_ENDED = 35,
 	POSTERN_EVENT_USES_RECOVERED = 36,
+	POSTERN_EVENT_RESERVED = 37, /* decided, held back until COMMITTED */
+	POSTERN_EVENT_COMMITTED = 38,
+	POSTERN_EVENT_RENEWED = 39,
+	POSTERN_EVENT_CUT = 40, /* its open flows are being ended */
+	/* inbound: the port chosen first was in use on the gateway; `external` has the new one */
+	POSTERN_EVENT_EXTERNAL_CHANGED = 41,
 };
 
 struct postern_event {
@@ -337,10 +383,18 @@ struct postern_event {
 	enum postern_transport transport;
 	const void *context;
 	size_t context_size;
-	/* CLOSED: IP bytes with headers as conntrack counts them; accounted = 0: ended unseen,
-	 * figures unknown. */
+	/* CLOSED: IP bytes with headers as conntrack counts them, sent and received by the client,
+	 * whoever opened the flow; accounted = 0: ended unseen, figures unknown. */
 	int accounted;
 	uint64_t packets_sent, bytes_sent, packets_received, bytes_received, duration_us;
+	/* The remote opens (AllowFutureAccept). client and remote stay what they are; until a flow
+	 * names it, remote is empty if anybody or one of several may connect. */
+	int inbound;
+	/* The client's end as the outside sees it: of a flow, or of a grant that is GRANTED,
+	 * RESERVED, COMMITTED or EXTERNAL_CHANGED; empty: as it is. */
+	const char *external;
+	uint16_t external_port;
+	const char *bundle; /* empty = none */
 };
 
 struct postern_watch;

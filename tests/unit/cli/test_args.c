@@ -83,7 +83,10 @@ Test(args, a_bad_word_is_named_with_the_nearest_good_one)
 		{WORDS("zzzzzzzz"), "unknown command 'zzzzzzzz': see 'postern --help'"},
 		{WORDS("grant", "reqest"),
 			"unknown grant command 'reqest': did you mean 'request'?"},
-		{WORDS("grant"), "grant: say what to do: request, list, show, cancel"},
+		{WORDS("grant"),
+			"grant: say what to do: request, bundle, reserve, commit, renew, list, "
+			"show, "
+			"cancel"},
 		{WORDS("grant", "request", "--gatway", "x"),
 			"unknown option '--gatway': did you mean '--gateway'?"},
 		{WORDS("--kind", "x", "events", "watch"),

@@ -224,6 +224,27 @@ Test(cli, sessions)
 	cr_assert_not_null(strstr(err_text, "give both"));
 }
 
+Test(cli, a_primary_connection_in_one_word)
+{
+	const char *const bad[] = {"tcp", "tcp,10.0.0.1:1", "tcp,10.0.0.1,10.0.0.2:1",
+		"icmp,10.0.0.1:1,10.0.0.2:1", "tcp,10.0.0.1:1,10.0.0.2:1,x"};
+
+	cr_assert_eq(RUN("session", "open", "--gateway", "gw1", "--client", "fd77:1::2",
+			     "--primary", "udp,[fd77:1::2]:40000,[fd77:2::2]:5060"),
+		0, "%s", err_text);
+	cr_assert_eq(fake_counts(fake).last_primary_port, 5060);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		cr_assert_eq(RUN("session", "open", "--gateway", "g", "--client", "10.0.0.1",
+				     "--primary", (char *)bad[i]),
+			2, "%s", bad[i]);
+		cr_assert_not_null(strstr(err_text, "is no connection"), "%s", err_text);
+	}
+	cr_assert_eq(RUN("session", "open", "--gateway", "g", "--client", "10.0.0.1", "--primary",
+			     "tcp,10.0.0.1:1,10.0.0.2:1", "--transport", "tcp"),
+		2);
+	cr_assert_eq(fake_counts(fake).opens, 1);
+}
+
 /* A refusal leaves no file that looks like a token, and a file that exists is never touched. */
 Test(cli, token_files)
 {
@@ -232,8 +253,8 @@ Test(cli, token_files)
 
 	cr_assert_not_null(mkdtemp(folder));
 	snprintf(path, sizeof(path), "%s/t", folder);
-	cr_assert_eq(RUN("gateway", "add", "gw1", "--out", path),
-		1); /* this server has no such method */
+	cr_assert_eq(
+		RUN("gateway", "add", "gw1", "--out", path), 1); /* this server does not do that */
 	cr_assert_neq(access(path, F_OK), 0);
 	FILE *file = fopen(path, "w");
 	fclose(file);

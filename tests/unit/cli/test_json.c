@@ -42,7 +42,8 @@ Test(json, all_keys_of_an_entry_are_always_there)
 		"\"lifetime_ms\":0,\"max_connections\":0,\"reason\":null,\"rule\":\"\",\"flow\":"
 		"null,\"count\":0,\"detail\":\"\","
 		"\"notify\":false,\"context\":\"\",\"external\":\"\",\"external_port\":0,\"request_"
-		"id\":\"\",\"hash\":\"\"}\n");
+		"id\":\"\",\"direction\":\"outbound\",\"client_port\":0,\"remotes\":[],"
+		"\"hash\":\"\",\"remote_port_last\":0,\"bundle\":\"\"}\n");
 	free(text);
 }
 
@@ -74,6 +75,25 @@ Test(json, kinds_of_values)
 	check_has(&entry.base, "\"bytes_sent\":9007199254740992,");
 	entry.sequence = UINT64_MAX;
 	check_has(&entry.base, "\"sequence\":1.8446744073709552e19,");
+}
+
+Test(json, a_grants_new_fields)
+{
+	Postern__V1__Grant grant = POSTERN__V1__GRANT__INIT;
+	char *remotes[] = {(char *)"10.77.2.2", (char *)"10.77.2.3"};
+
+	grant.state = POSTERN__V1__GRANT_STATE__GRANT_STATE_RESERVED;
+	grant.direction = POSTERN__V1__DIRECTION__DIRECTION_INBOUND;
+	grant.client_port = 2000;
+	grant.remotes = remotes;
+	grant.n_remotes = 2;
+	grant.lifetime_clamped = true;
+	grant.renewals = 3;
+	check_has(&grant.base, "\"state\":\"reserved\"");
+	check_has(&grant.base,
+		"\"direction\":\"inbound\",\"client_port\":2000,\"remotes\":[\"10.77.2.2\","
+		"\"10.77.2.3\"],\"remote_port_last\":0,\"bundle\":\"\",\"lifetime_clamped\":true,"
+		"\"renewals\":3}");
 }
 
 Test(json, context_is_text_or_base64)

@@ -81,6 +81,94 @@ Test(story, a_granted_door_tells_its_terms)
 	free(text);
 }
 
+static void check_line(const Postern__V1__Entry *entry, const char *part)
+{
+	tell(entry, 0);
+	cr_assert_not_null(strstr(text, part), "%s", text);
+	free(text);
+}
+
+Test(story, inbound_doors_are_told_in_the_order_of_the_connection)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+	char *several[] = {(char *)"fd77:2::2", (char *)"fd77:2::3", (char *)"fd77:2::4"};
+
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_RESERVED;
+	entry.direction = POSTERN__V1__DIRECTION__DIRECTION_INBOUND;
+	entry.transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	entry.client = (char *)"10.77.1.2";
+	entry.client_port = 2000;
+	entry.lifetime_ms = 60000;
+	entry.max_connections = 1;
+	entry.bundle = (char *)"B";
+	check_line(&entry, " anybody -> 10.77.1.2:2000 tcp, for 1m, 1 connection, bundle B");
+	entry.remote = (char *)"10.77.2.2";
+	entry.external = (char *)"10.77.2.101";
+	entry.external_port = 50000;
+	check_line(&entry, " 10.77.2.2 -> 10.77.2.101:50000 -> 10.77.1.2:2000 tcp,");
+	entry.client = (char *)"fd77:1::2";
+	entry.external = (char *)"fd77:2::101";
+	entry.remote = (char *)"";
+	entry.remotes = several;
+	entry.n_remotes = 2;
+	check_line(&entry, " fd77:2::2 (+1 other) -> [fd77:2::101]:50000 -> [fd77:1::2]:2000 tcp,");
+	entry.n_remotes = 3;
+	check_line(&entry, " fd77:2::2 (+2 others) -> ");
+	/* Told also in the life of its grant: it is what is new. */
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_EXTERNAL_CHANGED;
+	entry.external_port = 50001;
+	tell(&entry, 1);
+	cr_assert_not_null(strstr(text,
+				   "external-changed fd77:2::2 (+2 others) -> "
+				   "[fd77:2::101]:50001 -> [fd77:1::2]:2000 tcp"),
+		"%s", text);
+	free(text);
+}
+
+Test(story, ranges_external_addresses_and_renewals)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_RENEWED;
+	entry.transport = POSTERN__V1__TRANSPORT__TRANSPORT_UDP;
+	entry.client = (char *)"10.77.1.2";
+	entry.remote = (char *)"10.77.2.2";
+	entry.remote_port = 5004;
+	entry.remote_port_last = 5005;
+	entry.external = (char *)"10.77.2.101";
+	entry.lifetime_ms = 90000;
+	check_line(
+		&entry, " 10.77.1.2 -> 10.77.2.2:5004-5005 udp, seen as 10.77.2.101, for 1m30s\n");
+}
+
+Test(story, translated_flows)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+	Postern__V1__Flow flow = POSTERN__V1__FLOW__INIT;
+
+	flow.client = (char *)"10.77.1.2";
+	flow.client_port = 2000;
+	flow.remote = (char *)"10.77.2.2";
+	flow.remote_port = 20;
+	flow.transport = POSTERN__V1__TRANSPORT__TRANSPORT_TCP;
+	flow.external = (char *)"10.77.2.101";
+	flow.external_port = 50000;
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_ESTABLISHED;
+	entry.flow = &flow;
+	check_line(&entry, " 10.77.1.2:2000 -> 10.77.2.2:20 tcp, seen as 10.77.2.101:50000\n");
+	entry.direction = POSTERN__V1__DIRECTION__DIRECTION_INBOUND;
+	check_line(&entry, " 10.77.2.2:20 -> 10.77.2.101:50000 -> 10.77.1.2:2000 tcp\n");
+	flow.external = (char *)"";
+	flow.external_port = 0;
+	check_line(&entry, " 10.77.2.2:20 -> 10.77.1.2:2000 tcp\n");
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_CLOSED;
+	flow.accounted = true;
+	flow.bytes_sent = 120;
+	flow.packets_sent = 2;
+	check_line(&entry,
+		" tcp, client sent 120 B in 2 packets, received 0 B in 0 packets, lasted 0\n");
+}
+
 /* A journal entry holds what peers wrote; the terminal is not theirs. */
 Test(story, peers_cannot_forge_lines)
 {

@@ -1,4 +1,4 @@
-#include "tests/unit/client/fake_server.h"
+#include "tests/unit/client/fake_internal.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -14,55 +14,13 @@
 #include "common/id.h"
 #include "common/loop.h"
 #include "postern/v1/events.pb-c.h"
-#include "postern/v1/grants.pb-c.h"
 #include "postern/v1/sessions.pb-c.h"
 #include "proto/rpc/rpc.h"
 
-#define GRANTS_MAX 100000
 #define ENTRIES_MAX 100000
 #define BATCH 7
 
-struct fake_grant {
-	char request_id[40], id[40];
-};
-
-struct entry {
-	int kind;
-	char grant[40];
-};
-
-struct stream {
-	struct stream *next;
-	struct fake *fake;
-	struct rpc_call *call;
-	uint64_t cursor;
-	bool told;
-};
-
-struct held {
-	struct held *next;
-	struct fake *fake;
-	struct rpc_call *call;
-};
-
-struct fake {
-	char folder[64], url[128], token_file[128], bad_token_file[128];
-	struct loop *loop;
-	pthread_t thread;
-	struct rpc_server *server;
-	/* The server's thread only. */
-	struct fake_grant *grants;
-	struct entry *entries;
-	uint64_t entry_count;
-	struct stream *streams;
-	struct held *held;
-	bool refuse_watches;
-	enum fake_request_mode mode;
-	unsigned cuts;
-	struct fake_counts counts;
-};
-
-static struct fake *the_fake; /* handlers get no argument of ours */
+struct fake *the_fake;
 
 /* ---- doing things on the server's thread ---- */
 
@@ -100,182 +58,6 @@ static void fake_do(struct fake *fake, void (*run)(struct fake *fake, void *arg)
 	pthread_mutex_unlock(&errand.lock);
 	pthread_cond_destroy(&errand.cond);
 	pthread_mutex_destroy(&errand.lock);
-}
-
-/* ---- grants ---- */
-
-static void answer_grant(struct rpc_call *call, const struct fake_grant *grant)
-{
-	Postern__V1__GrantReply reply = POSTERN__V1__GRANT_REPLY__INIT;
-	Postern__V1__Grant body = POSTERN__V1__GRANT__INIT;
-	Postern__V1__GrantTiming timing = POSTERN__V1__GRANT_TIMING__INIT;
-
-	body.id = (char *)grant->id;
-	body.request_id = (char *)grant->request_id;
-	body.left_ms = 60000;
-	timing.decide_us = 1;
-	timing.commit_us = 2;
-	timing.push_us = 3;
-	timing.kernel_us = 4;
-	reply.grant = &body;
-	reply.timing = &timing;
-	rpc_reply(call, &reply.base);
-}
-
-static struct fake_grant *find_grant(struct fake *fake, const char *request_id)
-{
-	for (unsigned i = fake->counts.grants; i-- > 0;) {
-		if (strcmp(fake->grants[i].request_id, request_id) == 0)
-			return &fake->grants[i];
-	}
-	return NULL;
-}
-
-static struct fake_grant *make_grant(struct fake *fake, const char *request_id)
-{
-	struct fake_grant *grant = find_grant(fake, request_id);
-	struct id id;
-
-	if (grant)
-		return grant;
-	assert(fake->counts.grants < GRANTS_MAX);
-	grant = &fake->grants[fake->counts.grants++];
-	id = id_new();
-	id_format(&id, grant->id);
-	snprintf(grant->request_id, sizeof(grant->request_id), "%s", request_id);
-	return grant;
-}
-
-static void on_held_end(void *arg, enum status why)
-{
-	struct held *held = arg, **link = &held->fake->held;
-	struct error err;
-
-	while (*link != held)
-		link = &(*link)->next;
-	*link = held->next;
-	held->fake->counts.held--;
-	error_set(&err, why, "no longer wanted");
-	rpc_fail(held->call, &err);
-	free(held);
-}
-
-static void hold(struct fake *fake, struct rpc_call *call)
-{
-	struct held *held = calloc(1, sizeof(*held));
-
-	held->fake = fake;
-	held->call = call;
-	held->next = fake->held;
-	fake->held = held;
-	fake->counts.held++;
-	rpc_on_end(call, on_held_end, held);
-}
-
-static void cut_now(struct fake *fake, void *arg)
-{
-	(void)arg;
-	rpc_server_disconnect(fake->server, "tester", "cut by the test");
-}
-
-static void cut_soon(void *arg)
-{
-	cut_now(the_fake, NULL);
-	free(arg);
-}
-
-static void on_request(Postern__V1__Grants_Service *service, const Postern__V1__GrantRequest *input,
-	Postern__V1__GrantReply_Closure closure, void *closure_data)
-{
-	Postern__V1__GrantReply nonsense = POSTERN__V1__GRANT_REPLY__INIT;
-	struct rpc_call *call = closure_data;
-	struct fake *fake = the_fake;
-	struct loop_task *task;
-	struct error err;
-
-	(void)service, (void)closure;
-	fake->counts.requests++;
-	fake->counts.last_context_size = input->context.len;
-	snprintf(fake->counts.last_request_id, sizeof(fake->counts.last_request_id), "%s",
-		input->request_id);
-	switch (fake->mode) {
-	case FAKE_GRANT_THEN_CUT:
-		if (fake->cuts > 0) {
-			fake->cuts--;
-			make_grant(fake, input->request_id);
-			hold(fake, call);
-			/* Not in the handler: the connection is still reading. */
-			task = calloc(1, sizeof(*task));
-			loop_post(fake->loop, task, cut_soon, task);
-			return;
-		}
-		break;
-	case FAKE_GRANT:
-		break;
-	case FAKE_DENY:
-		error_reason(&err, STATUS_PERMISSION_DENIED, REASON_DENIED_PROTOCOL_RULES,
-			"denied by rule no-ftp");
-		snprintf(err.rule, sizeof(err.rule), "no-ftp");
-		snprintf(err.grant, sizeof(err.grant), "denied-1");
-		rpc_fail(call, &err);
-		return;
-	case FAKE_HOLD:
-		hold(fake, call);
-		return;
-	case FAKE_GATEWAY_DOWN:
-		error_reason(&err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN, "gw1 is down");
-		rpc_fail(call, &err);
-		return;
-	case FAKE_UNAVAILABLE_ONCE:
-		fake->mode = FAKE_GRANT;
-		error_set(&err, STATUS_UNAVAILABLE, "just starting");
-		rpc_fail(call, &err);
-		return;
-	case FAKE_NONSENSE:
-		rpc_reply(call, &nonsense.base);
-		return;
-	}
-	answer_grant(call, make_grant(fake, input->request_id));
-}
-
-static void on_cancel(Postern__V1__Grants_Service *service,
-	const Postern__V1__GrantCancelRequest *input, Postern__V1__GrantReply_Closure closure,
-	void *closure_data)
-{
-	struct fake_grant grant = {.request_id = ""};
-	struct error err;
-
-	(void)service, (void)closure;
-	if (*input->request_id) {
-		the_fake->counts.withdrawals++;
-		snprintf(the_fake->counts.last_withdrawn, sizeof(the_fake->counts.last_withdrawn),
-			"%s", input->request_id);
-	} else {
-		the_fake->counts.cancels++;
-	}
-	if (strcmp(input->id, "ended") == 0) {
-		error_reason(&err, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, "ended");
-		rpc_fail(closure_data, &err);
-		return;
-	}
-	snprintf(grant.id, sizeof(grant.id), "%s", *input->id ? input->id : "withdrawn");
-	answer_grant(closure_data, &grant);
-}
-
-static void on_show(Postern__V1__Grants_Service *service,
-	const Postern__V1__GrantShowRequest *input, Postern__V1__GrantReply_Closure closure,
-	void *closure_data)
-{
-	(void)service, (void)input, (void)closure;
-	rpc_end(closure_data);
-}
-
-static void on_list(Postern__V1__Grants_Service *service,
-	const Postern__V1__GrantListRequest *input, Postern__V1__GrantReply_Closure closure,
-	void *closure_data)
-{
-	(void)service, (void)input, (void)closure;
-	rpc_end(closure_data);
 }
 
 /* ---- sessions ---- */
@@ -344,12 +126,21 @@ static void fill_entry(
 	entry->context.data = (uint8_t *)"ctx";
 	entry->context.len = 3;
 	if (source->kind == POSTERN_EVENT_ENDED)
-		entry->reason = POSTERN__V1__END_REASON__END_REASON_USED_UP;
+		entry->reason = POSTERN__V1__END_REASON__END_REASON_RESERVATION_TIMEOUT;
+	if (source->kind == POSTERN_EVENT_EXTERNAL_CHANGED) {
+		entry->direction = POSTERN__V1__DIRECTION__DIRECTION_INBOUND;
+		entry->client_port = 2000;
+		entry->external = (char *)"10.77.2.101";
+		entry->external_port = 50001;
+		entry->bundle = (char *)"b1";
+	}
 	if (source->kind == POSTERN_EVENT_CLOSED) {
 		postern__v1__flow__init(flow);
 		flow->client_port = 40000;
 		flow->remote_port = 1046;
 		flow->accounted = true;
+		flow->external = (char *)"10.77.2.101";
+		flow->external_port = 61000;
 		flow->bytes_sent = 11;
 		flow->bytes_received = 12;
 		flow->packets_sent = 13;
@@ -424,12 +215,6 @@ static void on_watch(Postern__V1__Events_Service *service, const Postern__V1__Wa
 	pump(stream);
 }
 
-static Postern__V1__Grants_Service grants_service = {
-	.base = {&postern__v1__grants__descriptor, protobuf_c_service_invoke_internal, NULL},
-	.request = on_request,
-	.cancel = on_cancel,
-	.show = on_show,
-	.list = on_list};
 static Postern__V1__Events_Service events_service = POSTERN__V1__EVENTS__INIT(on_);
 static Postern__V1__Sessions_Service sessions_service = {
 	POSTERN__V1__SESSIONS__BASE_INIT, on_open, on_close, on_list_sessions};
@@ -471,7 +256,11 @@ static void up_now(struct fake *fake, void *arg)
 	config.limits.max_calls = 128;
 	status = rpc_server_new(&config, &fake->server, &err);
 	if (status == STATUS_OK)
-		status = rpc_server_add(fake->server, &grants_service.base, &err);
+		status = rpc_server_add(fake->server, fake_grants_service, &err);
+	if (status == STATUS_OK)
+		status = rpc_server_add(fake->server, fake_policy_service, &err);
+	if (status == STATUS_OK)
+		status = rpc_server_add(fake->server, fake_gateways_service, &err);
 	if (status == STATUS_OK)
 		status = rpc_server_add(fake->server, &sessions_service.base, &err);
 	if (status == STATUS_OK)
@@ -542,6 +331,7 @@ void fake_stop(struct fake *fake)
 	fake_do(fake, stop_now, NULL);
 	pthread_join(fake->thread, NULL);
 	loop_free(fake->loop);
+	fake_policy_reset();
 	snprintf(socket, sizeof(socket), "%s/s", fake->folder);
 	unlink(socket);
 	unlink(fake->token_file);
@@ -562,9 +352,15 @@ void fake_down(struct fake *fake)
 	fake_do(fake, down_now, NULL);
 }
 
+void fake_cut_now(struct fake *fake, void *arg)
+{
+	(void)arg;
+	rpc_server_disconnect(fake->server, "tester", "cut by the test");
+}
+
 void fake_cut(struct fake *fake)
 {
-	fake_do(fake, cut_now, NULL);
+	fake_do(fake, fake_cut_now, NULL);
 }
 
 const char *fake_url(const struct fake *fake)

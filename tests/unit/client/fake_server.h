@@ -1,5 +1,6 @@
 /* A policy server of a few scripted handlers on the real RPC runtime, in a thread of its own, for
- * tests of libpostern. */
+ * tests of libpostern and the command line. Grants last 60 s; what is inbound and has an external
+ * address without a port gets port 50000; a lifetime over an hour is cut to one. */
 #ifndef POSTERN_TESTS_UNIT_CLIENT_FAKE_SERVER_H
 #define POSTERN_TESTS_UNIT_CLIENT_FAKE_SERVER_H
 
@@ -13,17 +14,33 @@ struct fake;
 
 enum fake_request_mode {
 	FAKE_GRANT, /* grants; the same request id gets the same grant */
-	FAKE_GRANT_THEN_CUT, /* grants, but cuts the connection instead of answering, `cuts` times
-			      */
+	FAKE_GRANT_THEN_CUT, /* grants (bundles, renews, commits, cancels), but cuts the connection
+				instead of answering, `cuts` times */
 	FAKE_DENY, /* DENIED_PROTOCOL_RULES by rule "no-ftp", grant "denied-1" */
 	FAKE_HOLD, /* never answers */
 	FAKE_GATEWAY_DOWN, /* UNAVAILABLE with its reason */
+	FAKE_BUSY_ONCE, /* ABORTED: another decision is on its way to the disk; then grants */
 	FAKE_UNAVAILABLE_ONCE, /* UNAVAILABLE without reason, then grants */
 	FAKE_NONSENSE, /* an answer without a grant */
 };
 
+/* The last grant that was asked for, also as part of a bundle. */
+struct fake_asked {
+	bool inbound, reserve;
+	unsigned remote_count; /* of the list */
+	char client[48], remote[48], last_remote[48], external[48];
+	uint32_t client_port, remote_port, remote_port_last, external_port, flags;
+	uint64_t lifetime_ms, max_connections, reservation_ms;
+};
+
 struct fake_counts {
 	unsigned requests, grants, cancels, withdrawals, opens, closes, watches, held;
+	unsigned bundle_requests, bundle_cancels, renews, commits, cuts;
+	struct fake_asked asked;
+	char last_bundle[40], last_commit[40];
+	uint64_t last_renewal_ms;
+	unsigned last_bundle_size;
+	bool last_wait_decided;
 	uint64_t last_watch_cursor;
 	bool last_watch_from_now;
 	char last_request_id[40], last_withdrawn[40], last_session_user[64];

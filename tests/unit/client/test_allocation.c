@@ -62,6 +62,7 @@ static bool live_once(struct fake *fake)
 		.transport = POSTERN_TCP,
 		.protocol = "ftp",
 		.deadline_ms = 2000};
+	struct postern_bundle_item item = {.connect = &request};
 	struct postern *postern = NULL;
 	struct postern_session session;
 	struct postern_grant grant;
@@ -81,6 +82,8 @@ static bool live_once(struct fake *fake)
 		postern_session_open(postern, &session_request, &session, &err) == POSTERN_OK) {
 		request.session = session.id;
 		ok = postern_allow_future_connect(postern, &request, &grant, &err) == POSTERN_OK &&
+			postern_bundle_request(postern, &item, 1, NULL, &grant, &err) ==
+				POSTERN_OK &&
 			postern_cancel(postern, grant.id, &err) == POSTERN_OK;
 	}
 	if (!ok)

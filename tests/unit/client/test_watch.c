@@ -120,7 +120,7 @@ Test(watch, from_the_beginning_from_a_cursor_and_from_now)
 }
 
 static struct postern_event details;
-static char texts[6][64];
+static char texts[8][64];
 static pthread_mutex_t details_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned details_count;
 
@@ -135,6 +135,8 @@ static void note_details(void *arg, const struct postern_event *event)
 	strncpy(texts[2], event->client, 63);
 	strncpy(texts[3], event->remote, 63);
 	strncpy(texts[4], event->end_reason, 63);
+	strncpy(texts[6], event->external, 63);
+	strncpy(texts[7], event->bundle, 63);
 	memcpy(texts[5], event->context, event->context_size);
 	details_count++;
 	pthread_mutex_unlock(&details_lock);
@@ -167,9 +169,20 @@ Test(watch, every_field_arrives)
 	cr_assert_eq(details.packets_sent, 13);
 	cr_assert_eq(details.packets_received, 14);
 	cr_assert_eq(details.duration_us, 15);
+	cr_assert_eq(details.inbound, 0);
+	cr_assert_str_eq(texts[6], "10.77.2.101", "the flow's");
+	cr_assert_eq(details.external_port, 61000);
+	cr_assert_str_eq(texts[7], "");
 	fake_append(fake, POSTERN_EVENT_ENDED, "grant-1");
 	wait_until(&seen, 2);
-	cr_assert_str_eq(texts[4], "used-up");
+	cr_assert_str_eq(texts[4], "reservation-timeout");
+	fake_append(fake, POSTERN_EVENT_EXTERNAL_CHANGED, "grant-2");
+	wait_until(&seen, 3);
+	cr_assert_eq(details.inbound, 1);
+	cr_assert_eq(details.client_port, 2000);
+	cr_assert_str_eq(texts[6], "10.77.2.101");
+	cr_assert_eq(details.external_port, 50001);
+	cr_assert_str_eq(texts[7], "b1");
 	postern_watch_stop(watch);
 }
 
