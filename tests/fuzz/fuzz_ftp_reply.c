@@ -23,8 +23,8 @@ struct outcome {
 
 static void decide(struct outcome *outcome, const struct dialogue *dialogue, size_t size, bool ask)
 {
-	uint64_t word = (uint64_t)dialogue->held.door.port << 32 | (uint64_t)size << 8 |
-		(unsigned)dialogue->held.problem;
+	uint64_t word = (uint64_t)dialogue->held_reply.door.port << 32 | (uint64_t)size << 8 |
+		(unsigned)dialogue->held_reply.problem;
 
 	outcome->decisions = (outcome->decisions ^ word) * 0x9e3779b97f4a7c15u;
 	outcome->asked += ask;
@@ -47,12 +47,13 @@ static void run(const uint8_t *data, size_t size, size_t step, unsigned question
 	static const char refusal[] = "425 no\r\n";
 	struct dialogue_counts counts = {0};
 	struct buffer commands, to_server, in, out;
+	struct dialogue_options options = {.refuse_auth = true, .counts = &counts};
 	struct dialogue dialogue;
-	struct endpoint server;
 
 	memset(outcome, 0, sizeof(*outcome));
-	endpoint_parse("10.77.2.2:21", true, &server);
-	dialogue_init(&dialogue, &server, true, &counts);
+	endpoint_parse("10.77.2.2:21", true, &options.server);
+	endpoint_parse("10.77.1.2:5001", true, &options.client);
+	dialogue_init(&dialogue, &options);
 	buffer_init(&commands, 16384);
 	buffer_init(&to_server, 16384);
 	buffer_init(&in, 16384);
@@ -70,17 +71,20 @@ static void run(const uint8_t *data, size_t size, size_t step, unsigned question
 			size_t before = in.length;
 
 			result = dialogue_replies(&dialogue, &in, &out, last);
+			if (result == DIALOGUE_TRANSFERRED)
+				continue;
 			if (result == DIALOGUE_IDLE) {
 				drain(outcome, &out);
 				if (in.length == before)
 					break;
 				continue;
 			}
-			decide(outcome, &dialogue, dialogue.held.size, result == DIALOGUE_ASK);
+			decide(outcome, &dialogue, dialogue.held_reply.size,
+				result == DIALOGUE_ASK);
 			if (result == DIALOGUE_ASK && !deny) {
 				dialogue_release(&dialogue, &in, &out);
 			} else {
-				outcome->removed += dialogue.held.size;
+				outcome->removed += dialogue.held_reply.size;
 				outcome->added += sizeof(refusal) - 1;
 				dialogue_refuse(&dialogue, &in, &out, refusal);
 			}

@@ -14,7 +14,7 @@ static const struct {
 	char verb[5];
 	enum command_kind kind;
 } verbs[] = {
-	{"PASV", COMMAND_PASV},
+	{"PASV", COMMAND_PASV}, /* the first of a kind is its name */
 	{"P@SW", COMMAND_PASV},
 	{"EPSV", COMMAND_EPSV},
 	{"PORT", COMMAND_PORT},
@@ -23,11 +23,12 @@ static const struct {
 	{"LPRT", COMMAND_LPRT},
 	{"LPSV", COMMAND_LPSV},
 	{"AUTH", COMMAND_AUTH},
+	{"ABOR", COMMAND_ABOR},
 };
 
 void command_init(struct command_parser *parser)
 {
-	*parser = (struct command_parser){.kind = COMMAND_OTHER};
+	memset(parser, 0, sizeof(*parser));
 }
 
 static char upper(uint8_t byte)
@@ -37,7 +38,7 @@ static char upper(uint8_t byte)
 
 static bool is_space(uint8_t byte)
 {
-	return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n' || byte == '\0';
+	return byte == ' ' || (byte >= '\t' && byte <= '\r') || byte == '\0';
 }
 
 static void verb_done(struct command_parser *parser)
@@ -83,22 +84,56 @@ static void look_for_verb(struct command_parser *parser, uint8_t byte)
 
 static void look_at_argument(struct command_parser *parser, uint8_t byte)
 {
-	if (parser->kind != COMMAND_EPSV || is_space(byte) ||
-		parser->argument_size == sizeof(parser->argument))
+	if (parser->kind != COMMAND_EPSV && parser->kind != COMMAND_PORT &&
+		parser->kind != COMMAND_EPRT)
 		return;
-	parser->argument[parser->argument_size++] = upper(byte);
+	if (parser->argument_size == 0 && is_space(byte))
+		return;
+	if (parser->argument_size < sizeof(parser->argument))
+		parser->argument[parser->argument_size] = byte;
+	if (parser->argument_size <= sizeof(parser->argument))
+		parser->argument_size++;
 }
 
+bool command_argument(
+	const struct command_parser *parser, const uint8_t **ret_argument, size_t *ret_size)
+{
+	size_t size = parser->last_size;
+
+	if (size > sizeof(parser->argument))
+		return false;
+	while (size > 0 && is_space(parser->argument[size - 1]))
+		size--;
+	*ret_argument = parser->argument;
+	*ret_size = size;
+	return true;
+}
+
+static bool says_all(const struct command_parser *parser)
+{
+	const uint8_t *argument;
+	size_t size;
+
+	return command_argument(parser, &argument, &size) && size == 3 &&
+		upper(argument[0]) == 'A' && upper(argument[1]) == 'L' && upper(argument[2]) == 'L';
+}
+
+/* Ready for the next one; the argument stays for command_argument(). */
 static struct command_step end_command(struct command_parser *parser, size_t size)
 {
 	struct command_step step = {.size = size, .ends = true, .kind = parser->kind};
 
+	parser->last_size = parser->argument_size;
 	if (parser->verb_size == 0)
 		step.kind = COMMAND_BLANK;
-	else if (parser->kind == COMMAND_EPSV && parser->argument_size == 3 &&
-		memcmp(parser->argument, "ALL", 3) == 0)
+	else if (parser->kind == COMMAND_EPSV && says_all(parser))
 		step.kind = COMMAND_EPSV_ALL;
-	command_init(parser);
+	parser->looked = 0;
+	parser->in_rest = false;
+	parser->kind = COMMAND_OTHER;
+	parser->telnet = 0;
+	parser->verb_size = 0;
+	parser->argument_size = 0;
 	return step;
 }
 
@@ -126,4 +161,13 @@ struct command_step command_next(struct command_parser *parser, const uint8_t *d
 	}
 	parser->looked = 0;
 	return (struct command_step){.size = size, .kind = parser->kind};
+}
+
+const char *command_name(enum command_kind kind)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		if (verbs[i].kind == kind)
+			return verbs[i].verb;
+	}
+	return "-";
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define COMMAND_PREFIX_CAP 64 /* bytes that may wait for a verb: telnet codes, spaces, the verb */
+#define COMMAND_ARGUMENT_CAP 64 /* the longest EPRT has 55 */
 
 enum command_kind {
 	COMMAND_OTHER,
@@ -22,6 +23,7 @@ enum command_kind {
 	COMMAND_LPRT, /* RFC 1639 */
 	COMMAND_LPSV,
 	COMMAND_AUTH,
+	COMMAND_ABOR,
 };
 
 struct command_step {
@@ -37,11 +39,18 @@ struct command_parser {
 	unsigned telnet; /* what a telnet sequence still needs, see command.c */
 	char verb[4];
 	unsigned verb_size;
-	char argument[4]; /* of EPSV */
-	unsigned argument_size;
+	uint8_t argument[COMMAND_ARGUMENT_CAP]; /* of PORT, EPRT and EPSV */
+	size_t argument_size; /* past the cap: it is longer */
+	size_t last_size; /* what command_argument() speaks of */
 };
 
 void command_init(struct command_parser *parser);
 struct command_step command_next(struct command_parser *parser, const uint8_t *data, size_t size);
+/* Of the PORT, EPRT or EPSV that ended last, without the white space around it; valid until the
+ * next command_next(). False when it is longer than COMMAND_ARGUMENT_CAP, counted up to the LF. */
+bool command_argument(
+	const struct command_parser *parser, const uint8_t **ret_argument, size_t *ret_size);
+/* "PASV" and so on; "-" for what has no one name. */
+const char *command_name(enum command_kind kind);
 
 #endif

@@ -10,6 +10,7 @@
 #define DAY (24 * HOUR)
 
 static const char *const auth_tls_choices[] = {"refuse", "pass", NULL};
+static const char *const passive_address_choices[] = {"strict", "server", NULL};
 
 const struct config_option ftp_options[] = {
 	{"server", CONFIG_STRING, AT(server), 0, 0, NULL, NULL, 0, "URL",
@@ -27,10 +28,17 @@ const struct config_option ftp_options[] = {
 	{"listen", CONFIG_URL_LIST, AT(listen), 0, 0, NULL, "0.0.0.0:2121 [::]:2121", 0,
 		"ADDRESS:PORT",
 		"where the gateway's tproxy rules deliver control connections; may be given often"},
+	{"external", CONFIG_URL_LIST, AT(external), 0, 0, NULL, NULL, 0, "ADDRESS",
+		"an address of this gateway that stands for the clients' towards FTP servers; one "
+		"per address family"},
+	{"passive_address", CONFIG_CHOICE, AT(passive_address), 0, 0, passive_address_choices,
+		"strict", 0, NULL,
+		"a passive reply that names another host: refuse it (strict), or take the server's "
+		"own address (server)"},
 	{"auth_tls", CONFIG_CHOICE, AT(auth_tls), 0, 0, auth_tls_choices, "refuse", 0, NULL,
 		"AUTH, with which clients ask for encryption: refuse, or pass and see no more"},
 	{"deadline", CONFIG_DURATION, AT(deadline_ms), 100, 60 * SECOND, NULL, "5s", 0, "duration",
-		"how long a passive reply may wait for its permission"},
+		"how long a passive reply, PORT or EPRT may wait for its permission"},
 	{"connect_timeout", CONFIG_DURATION, AT(connect_timeout_ms), 100, 120 * SECOND, NULL, "10s",
 		0, "duration", "how long connecting to the FTP server may take"},
 	{"idle_limit", CONFIG_DURATION, AT(idle_limit_ms), SECOND, 7 * DAY, NULL, "30m", 0,
@@ -60,7 +68,35 @@ enum status ftp_config_endpoint(const char *text, struct endpoint *ret_endpoint,
 	return STATUS_OK;
 }
 
-static enum status check(const char *path, const struct ftp_config *config, struct error *err)
+struct addr ftp_config_external(const struct ftp_config *config, enum addr_family family)
+{
+	return family == ADDR_IPV4 ? config->external_ipv4 : config->external_ipv6;
+}
+
+static enum status take_external(struct ftp_config *config, struct error *err)
+{
+	config->external_ipv4 = config->external_ipv6 = (struct addr){0};
+	for (size_t i = 0; i < config->external.count; i++) {
+		const char *text = config->external.items[i];
+		struct addr addr, *place;
+
+		if (!addr_parse(text, &addr) || !addr_is_forwardable(&addr))
+			return error_set(err, STATUS_INVALID_ARGUMENT,
+				"external: \"%.64s\" is not an address that servers can answer, "
+				"such "
+				"as 198.51.100.7 or 2001:db8::7",
+				text);
+		place = addr.family == ADDR_IPV4 ? &config->external_ipv4 : &config->external_ipv6;
+		if (place->family != ADDR_NONE)
+			return error_set(err, STATUS_INVALID_ARGUMENT,
+				"external: \"%.64s\" is the second IPv%u address: give one", text,
+				(unsigned)addr.family);
+		*place = addr;
+	}
+	return STATUS_OK;
+}
+
+static enum status check(const char *path, struct ftp_config *config, struct error *err)
 {
 	struct endpoint endpoint;
 	struct error cause;
@@ -69,6 +105,8 @@ static enum status check(const char *path, const struct ftp_config *config, stru
 		if (ftp_config_endpoint(config->listen.items[i], &endpoint, &cause) != STATUS_OK)
 			return error_set(err, STATUS_INVALID_ARGUMENT, "%s: %s", path, cause.text);
 	}
+	if (take_external(config, &cause) != STATUS_OK)
+		return error_set(err, STATUS_INVALID_ARGUMENT, "%s: %s", path, cause.text);
 	if (config->lowest_source_port > config->highest_source_port)
 		return error_set(err, STATUS_INVALID_ARGUMENT,
 			"%s: lowest_source_port is above highest_source_port: exchange them", path);
@@ -111,6 +149,9 @@ static bool same_list(const struct config_list *a, const struct config_list *b)
 bool ftp_config_adopt(struct ftp_config *config, const struct ftp_config *from)
 {
 	config->auth_tls = from->auth_tls;
+	config->passive_address = from->passive_address;
+	config->external_ipv4 = from->external_ipv4;
+	config->external_ipv6 = from->external_ipv6;
 	config->deadline_ms = from->deadline_ms;
 	config->connect_timeout_ms = from->connect_timeout_ms;
 	config->idle_limit_ms = from->idle_limit_ms;

@@ -41,23 +41,24 @@ static void format_counts(const struct daemon *daemon, char *text, size_t size)
 
 	snprintf(text, size,
 		"policy server %s; sessions %zu (accepted %" PRIu64 ", turned away %" PRIu64
-		", unreachable %" PRIu64 "); passive replies %" PRIu64 ": granted %" PRIu64
-		", denied %" PRIu64 ", failed %" PRIu64 ", guarded %" PRIu64
-		"; unsolicited %" PRIu64 "; PORT refused %" PRIu64 ", AUTH refused %" PRIu64
-		"; data connections made %" PRIu64 ", ended %" PRIu64 "; control bytes %" PRIu64
-		" up, %" PRIu64 " down; lost notes %" PRIu64 ", lost closes %" PRIu64,
+		", unreachable %" PRIu64 "); passive replies %" PRIu64 ", PORT and EPRT %" PRIu64
+		": granted %" PRIu64 ", denied %" PRIu64 ", failed %" PRIu64 ", guarded %" PRIu64
+		", translated %" PRIu64 "; unsolicited %" PRIu64 "; LPRT refused %" PRIu64
+		", AUTH refused %" PRIu64 "; data connections made %" PRIu64 ", ended %" PRIu64
+		"; control bytes %" PRIu64 " up, %" PRIu64 " down; lost notes %" PRIu64
+		", lost closes %" PRIu64,
 		daemon->linked ? "connected" : "NOT connected", counts.sessions, counts.accepted,
-		counts.turned_away, s->connect_failures, s->dialogue.passive_replies, s->granted,
-		s->denied, s->failed, s->guarded, s->dialogue.unsolicited,
-		s->dialogue.active_refused, s->dialogue.auth_refused, daemon->established,
-		daemon->closed, s->bytes_up, s->bytes_down, asked.events_dropped,
-		asked.closes_dropped);
+		counts.turned_away, s->connect_failures, s->dialogue.passive_replies,
+		s->dialogue.active_commands, s->granted, s->denied, s->failed, s->guarded,
+		s->dialogue.translated, s->dialogue.unsolicited, s->dialogue.long_refused,
+		s->dialogue.auth_refused, daemon->established, daemon->closed, s->bytes_up,
+		s->bytes_down, asked.events_dropped, asked.closes_dropped);
 }
 
 static void on_status(void *arg)
 {
 	struct daemon *daemon = arg;
-	char text[640];
+	char text[768];
 
 	format_counts(daemon, text, sizeof(text));
 	sd_notifyf(0, "STATUS=%s", text);
@@ -68,7 +69,7 @@ static void on_status(void *arg)
 
 static void on_counts(void *arg)
 {
-	char text[640];
+	char text[768];
 
 	format_counts(arg, text, sizeof(text));
 	log_info("counters: %s", text);

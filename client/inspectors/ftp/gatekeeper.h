@@ -7,6 +7,7 @@
 #ifndef POSTERN_FTP_GATEKEEPER_H
 #define POSTERN_FTP_GATEKEEPER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,13 +19,22 @@
 struct gatekeeper;
 struct gatekeeper_request;
 
-/* `id` (of the session or the grant) is valid during the callback; NULL when err->status says no.
- */
-typedef void (*gatekeeper_cb)(void *arg, const char *id, const struct error *err);
+struct gatekeeper_answer {
+	const char *id; /* of the session or the grant */
+	struct endpoint external; /* an inbound door's, when one was asked for */
+};
+
+/* `answer` is valid during the callback; NULL when err->status says no. */
+typedef void (*gatekeeper_cb)(
+	void *arg, const struct gatekeeper_answer *answer, const struct error *err);
 
 struct gatekeeper_door {
 	const char *session;
-	struct endpoint remote;
+	bool inbound; /* the remote connects to the client, from any port of its address */
+	struct endpoint remote; /* inbound: port 0 */
+	uint16_t client_port; /* inbound: where the client listens */
+	/* The gateway's address that stands for the client's; ADDR_NONE: no translation. */
+	struct addr external;
 	const char *context; /* text, comes back in events */
 	uint32_t deadline_ms;
 };
@@ -37,6 +47,8 @@ struct gatekeeper_ops {
 	struct gatekeeper_request *(*ask)(struct gatekeeper *gatekeeper,
 		const struct gatekeeper_door *door, gatekeeper_cb cb, void *arg, struct error *err);
 	void (*forget)(struct gatekeeper *gatekeeper, struct gatekeeper_request *request);
+	/* Closes the door of a grant, if nobody went through; what did go through lives on. */
+	void (*cancel)(struct gatekeeper *gatekeeper, const char *grant);
 	void (*close)(struct gatekeeper *gatekeeper, const char *session);
 };
 

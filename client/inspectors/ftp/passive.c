@@ -1,5 +1,6 @@
 #include "client/inspectors/ftp/passive.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define CODE_SIZE 4 /* "227 " */
@@ -117,4 +118,12 @@ bool passive_parse_229(const uint8_t *text, size_t size, uint16_t *ret_port)
 		return false;
 	*ret_port = port;
 	return true;
+}
+
+void passive_format_227(const struct endpoint *endpoint, char line[static PASSIVE_LINE_SIZE])
+{
+	const uint8_t *a = endpoint->addr.bytes;
+
+	snprintf(line, PASSIVE_LINE_SIZE, "227 Entering Passive Mode (%u,%u,%u,%u,%u,%u).\r\n",
+		a[0], a[1], a[2], a[3], endpoint->port / 256u, endpoint->port % 256u);
 }

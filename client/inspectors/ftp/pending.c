@@ -15,6 +15,13 @@ static struct pending_run *run_at(const struct pending *pending, unsigned i)
 	return (struct pending_run *)&pending->runs[(pending->first + i) % PENDING_RUNS];
 }
 
+static unsigned ports_of(const struct pending_run *run)
+{
+	bool is_port = run->kind == COMMAND_PORT || run->kind == COMMAND_EPRT;
+
+	return is_port && !run->answer ? run->count : 0;
+}
+
 static void remove_run(struct pending *pending, unsigned i)
 {
 	for (; i > 0; i--)
@@ -27,45 +34,48 @@ static void forget_oldest(struct pending *pending)
 {
 	unsigned i = 0;
 
-	while (run_at(pending, i)->local)
+	while (run_at(pending, i)->answer)
 		i++;
 	if (i == 0)
 		pending->preliminary = false;
+	pending->ports -= ports_of(run_at(pending, i));
 	remove_run(pending, i);
 }
 
-void pending_push(struct pending *pending, enum command_kind kind, bool local)
+void pending_push(struct pending *pending, enum command_kind kind, const char *answer)
 {
 	struct pending_run *last = pending->used ? run_at(pending, pending->used - 1) : NULL;
+	const struct pending_run run = {kind, answer, 1};
 
-	assert(!local || pending->locals < PENDING_LOCAL_MAX);
-	if (local)
+	assert(!answer || pending->locals < PENDING_LOCAL_MAX);
+	if (answer)
 		pending->locals++;
-	if (last && last->kind == kind && last->local == local && last->count < UINT32_MAX) {
+	if (last && last->kind == kind && last->answer == answer && last->count < UINT32_MAX) {
 		last->count++;
-		return;
+	} else {
+		if (pending->used == PENDING_RUNS)
+			forget_oldest(pending);
+		*run_at(pending, pending->used++) = run;
 	}
-	if (pending->used == PENDING_RUNS)
-		forget_oldest(pending);
-	*run_at(pending, pending->used++) = (struct pending_run){kind, local, 1};
+	pending->ports += ports_of(&run);
 }
 
 bool pending_has(const struct pending *pending, enum command_kind kind)
 {
 	for (unsigned i = 0; i < pending->used; i++) {
-		if (run_at(pending, i)->kind == kind && !run_at(pending, i)->local)
+		if (run_at(pending, i)->kind == kind && !run_at(pending, i)->answer)
 			return true;
 	}
 	return false;
 }
 
-bool pending_first_is_local(const struct pending *pending, enum command_kind *ret_kind)
+bool pending_first_is_local(const struct pending *pending, const char **ret_answer)
 {
 	const struct pending_run *first = run_at(pending, 0);
 
-	if (!pending->used || !first->local)
+	if (!pending->used || !first->answer)
 		return false;
-	*ret_kind = first->kind;
+	*ret_answer = first->answer;
 	return true;
 }
 
@@ -73,7 +83,7 @@ bool pending_first_is(const struct pending *pending, enum command_kind kind)
 {
 	const struct pending_run *first = run_at(pending, 0);
 
-	return pending->used && !first->local && first->kind == kind;
+	return pending->used && !first->answer && first->kind == kind;
 }
 
 void pending_pop(struct pending *pending)
@@ -82,8 +92,10 @@ void pending_pop(struct pending *pending)
 
 	assert(pending->used > 0);
 	pending->preliminary = false;
-	if (first->local)
+	if (first->answer)
 		pending->locals--;
+	if (ports_of(first) > 0)
+		pending->ports--;
 	if (--first->count == 0)
 		remove_run(pending, 0);
 }
@@ -94,7 +106,7 @@ void pending_answered(struct pending *pending, unsigned code)
 
 	/* A greeting or another reply that nobody asked for; also when it began before a command
 	 * that is ours to answer, and ends behind it. */
-	if (!pending->used || first->local)
+	if (!pending->used || first->answer)
 		return;
 	if (code < 200) {
 		pending->preliminary = true;

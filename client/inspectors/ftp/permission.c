@@ -6,8 +6,7 @@
  * forgets its request, and the answer then only serves to give back what was got: a late session is
  * closed, a late door cancelled.
  *
- * The first connection. postern_connect blocks, so a thread of ours tries it until it succeeds;
- * from then on libpostern reconnects by itself. Sessions asked for before that wait in `early`.
+ * The first connection is connector.c's; sessions asked for before it wait in `early`.
  *
  * Closing sessions must not be lost with the connection: what could not be delivered stands in
  * `unclosed`, bounded, and is tried again every RETRY_US. Past the bound, and after a kill, the
@@ -16,24 +15,18 @@
  * Events are a log, not state: when the loop does not keep up, they are dropped and counted. */
 #include "client/inspectors/ftp/permission.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "client/inspectors/ftp/config.h"
+#include "client/inspectors/ftp/connector.h"
 #include "client/inspectors/ftp/gatekeeper.h"
 #include "common/clock.h"
 #include "common/loop.h"
-#include "common/version.h"
 #include "postern/postern.h"
 
-#define CONNECT_MS 3000 /* one try; permission_free may have to wait for it */
-#define CONNECT_PAUSE_S 2
 #define RETRY_US 5000000
 #define RETRIES_AT_ONCE 64
 #define UNCLOSED_MAX 8192
@@ -53,13 +46,14 @@ struct gatekeeper_request {
 	struct endpoint client, server; /* OPEN */
 	uint32_t deadline_ms;
 	char id[GATEKEEPER_ID_SIZE]; /* the outcome; CLOSE: what to close */
+	struct endpoint external; /* ASK, the outcome */
 	struct error err;
 };
 
 struct note {
 	struct loop_task task;
 	struct permission *permission;
-	enum { NOTE_CONNECTED, NOTE_LINK, NOTE_EVENT } kind;
+	enum { NOTE_LINK, NOTE_EVENT } kind;
 	struct error err;
 	struct permission_event event;
 };
@@ -68,9 +62,10 @@ struct permission {
 	struct gatekeeper base;
 	struct loop *loop;
 	struct permission_options options;
-	char *gateway, *protocol, *server, *token_file, *ca_file, *server_name;
+	char *gateway, *protocol;
 	struct permission_counts counts;
 
+	struct connector *connector;
 	struct postern *postern; /* NULL = not yet connected */
 	struct postern_watch *watch;
 	struct gatekeeper_request *early, **early_end, *unclosed;
@@ -79,14 +74,8 @@ struct permission {
 	struct loop_timer retry_timer;
 	bool leaving;
 
-	pthread_t thread;
-	bool has_thread;
 	atomic_size_t notes;
 	atomic_ullong notes_dropped;
-	pthread_mutex_t lock; /* what follows */
-	pthread_cond_t changed;
-	bool stop;
-	struct postern *fresh;
 };
 
 static void take_error(const struct postern_error *from, struct error *ret_err)
@@ -102,8 +91,6 @@ static void take_error(const struct postern_error *from, struct error *ret_err)
 
 /* ---- notes from other threads ---- */
 
-static void connected(struct permission *permission);
-
 static void on_note(void *arg)
 {
 	struct note *note = arg;
@@ -112,9 +99,6 @@ static void on_note(void *arg)
 	atomic_fetch_sub(&permission->notes, 1);
 	if (!permission->leaving) {
 		switch (note->kind) {
-		case NOTE_CONNECTED:
-			connected(permission);
-			break;
 		case NOTE_LINK:
 			permission->options.on_link(permission->options.arg, &note->err);
 			break;
@@ -192,79 +176,6 @@ static void on_event(void *arg, const struct postern_event *event)
 	post_note(permission, note);
 }
 
-/* ---- the first connection ---- */
-
-/* True when it should try again. */
-static bool pause_connecting(struct permission *permission)
-{
-	struct timespec due;
-	bool again;
-
-	clock_gettime(CLOCK_MONOTONIC, &due);
-	due.tv_sec += CONNECT_PAUSE_S;
-	pthread_mutex_lock(&permission->lock);
-	while (!permission->stop &&
-		pthread_cond_timedwait(&permission->changed, &permission->lock, &due) != ETIMEDOUT)
-		;
-	again = !permission->stop;
-	pthread_mutex_unlock(&permission->lock);
-	return again;
-}
-
-static void *connect_thread(void *arg)
-{
-	struct permission *permission = arg;
-	struct postern_options options = {
-		.server = permission->server,
-		.token_file = permission->token_file,
-		.ca_file = permission->ca_file,
-		.server_name = permission->server_name,
-		.name = "postern-ftp " POSTERN_VERSION,
-		.connect_ms = CONNECT_MS,
-		.on_link = on_link,
-		.arg = permission,
-	};
-	enum postern_status told = POSTERN_OK;
-	struct postern_error err;
-	struct postern *postern = NULL;
-	struct note *note;
-
-	while (postern_connect(&options, &postern, &err) != POSTERN_OK) {
-		if (err.status != told)
-			on_link(permission, err.status, &err);
-		told = err.status;
-		if (!pause_connecting(permission))
-			return NULL;
-	}
-	pthread_mutex_lock(&permission->lock);
-	permission->fresh = postern;
-	pthread_mutex_unlock(&permission->lock);
-	do
-		note = new_note(permission);
-	while (!note && pause_connecting(permission));
-	if (!note)
-		return NULL;
-	note->kind = NOTE_CONNECTED;
-	post_note(permission, note);
-	return NULL;
-}
-
-static enum status start_thread(struct permission *permission, struct error *err)
-{
-	sigset_t all, before;
-	int failed;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&permission->thread, NULL, connect_thread, permission);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (failed)
-		return error_errno(
-			err, STATUS_RESOURCE_EXHAUSTED, failed, "cannot create a thread");
-	permission->has_thread = true;
-	return STATUS_OK;
-}
-
 /* ---- requests ---- */
 
 static struct gatekeeper_request *new_request(struct permission *permission, enum request_kind kind,
@@ -308,12 +219,21 @@ static void unlink_request(struct gatekeeper_request *request)
 static void close_session(struct gatekeeper *gatekeeper, const char *session);
 static void on_retry(void *arg);
 
+/* What is lost with the connection ends with its session, or by its time limit. */
+static void cancel(struct gatekeeper *gatekeeper, const char *grant)
+{
+	struct permission *permission = (struct permission *)gatekeeper;
+
+	if (permission->postern)
+		postern_cancel_async(permission->postern, grant, NULL, NULL, NULL);
+}
+
 static void give_back(struct permission *permission, const struct gatekeeper_request *request)
 {
 	if (request->kind == REQUEST_OPEN)
 		close_session(&permission->base, request->id);
-	else if (request->kind == REQUEST_ASK && permission->postern)
-		postern_cancel_async(permission->postern, request->id, NULL, NULL, NULL);
+	else if (request->kind == REQUEST_ASK)
+		cancel(&permission->base, request->id);
 }
 
 static bool is_temporary(enum status status)
@@ -344,6 +264,7 @@ static void on_answer(void *arg)
 {
 	struct gatekeeper_request *request = arg;
 	struct permission *permission = request->permission;
+	const struct gatekeeper_answer answer = {request->id, request->external};
 	bool ok = request->err.status == STATUS_OK;
 
 	permission->outstanding--;
@@ -352,7 +273,7 @@ static void on_answer(void *arg)
 		return;
 	}
 	if (!request->forgotten)
-		request->cb(request->arg, ok ? request->id : NULL, &request->err);
+		request->cb(request->arg, ok ? &answer : NULL, &request->err);
 	else if (ok)
 		give_back(permission, request);
 	free(request);
@@ -376,7 +297,11 @@ static void on_session(
 
 static void on_grant(void *arg, const struct postern_grant *grant, const struct postern_error *err)
 {
-	answer(arg, grant ? grant->id : NULL, err);
+	struct gatekeeper_request *request = arg;
+
+	if (grant && addr_parse(grant->external, &request->external.addr))
+		request->external.port = grant->external_port;
+	answer(request, grant ? grant->id : NULL, err);
 }
 
 /* The answer of a request that libpostern did not take. */
@@ -437,17 +362,43 @@ static struct gatekeeper_request *open_session(struct gatekeeper *gatekeeper,
 	return request;
 }
 
-static struct gatekeeper_request *ask(struct gatekeeper *gatekeeper,
-	const struct gatekeeper_door *door, gatekeeper_cb cb, void *arg, struct error *err)
+static enum postern_status ask_outbound(struct gatekeeper_request *request,
+	const struct gatekeeper_door *door, const char *external, struct postern_error *err)
 {
-	struct permission *permission = (struct permission *)gatekeeper;
-	struct gatekeeper_request *request = new_request(permission, REQUEST_ASK, cb, arg, err);
+	struct permission *permission = request->permission;
 	char remote[ADDR_TEXT_SIZE];
-	struct postern_grant_request wish = {
+	const struct postern_grant_request wish = {
 		.session = door->session,
 		.remote = remote,
 		.remote_port = door->remote.port,
 		.transport = POSTERN_TCP,
+		.flags = POSTERN_TIMEOUT,
+		.protocol = permission->protocol,
+		.external = external,
+		.notify = 1,
+		.context = door->context,
+		.context_size = strlen(door->context),
+		.deadline_ms = door->deadline_ms,
+	};
+
+	addr_format(&door->remote.addr, remote);
+	return postern_allow_future_connect_async(
+		permission->postern, &wish, on_grant, request, err);
+}
+
+static enum postern_status ask_inbound(struct gatekeeper_request *request,
+	const struct gatekeeper_door *door, const char *external, struct postern_error *err)
+{
+	struct permission *permission = request->permission;
+	char remote[ADDR_TEXT_SIZE];
+	const char *const remotes[] = {remote};
+	const struct postern_accept_request wish = {
+		.session = door->session,
+		.client_port = door->client_port,
+		.transport = POSTERN_TCP,
+		.remotes = remotes,
+		.remote_count = 1,
+		.external = external,
 		.flags = POSTERN_TIMEOUT,
 		.protocol = permission->protocol,
 		.notify = 1,
@@ -455,13 +406,28 @@ static struct gatekeeper_request *ask(struct gatekeeper *gatekeeper,
 		.context_size = strlen(door->context),
 		.deadline_ms = door->deadline_ms,
 	};
+
+	addr_format(&door->remote.addr, remote);
+	return postern_allow_future_accept_async(
+		permission->postern, &wish, on_grant, request, err);
+}
+
+static struct gatekeeper_request *ask(struct gatekeeper *gatekeeper,
+	const struct gatekeeper_door *door, gatekeeper_cb cb, void *arg, struct error *err)
+{
+	struct permission *permission = (struct permission *)gatekeeper;
+	struct gatekeeper_request *request = new_request(permission, REQUEST_ASK, cb, arg, err);
+	char text[ADDR_TEXT_SIZE];
+	const char *external = door->external.family == ADDR_NONE ? NULL : text;
+	enum postern_status status;
 	struct postern_error failure;
 
 	if (!request)
 		return NULL;
-	addr_format(&door->remote.addr, remote);
-	if (postern_allow_future_connect_async(
-		    permission->postern, &wish, on_grant, request, &failure) != POSTERN_OK)
+	addr_format(&door->external, text);
+	status = door->inbound ? ask_inbound(request, door, external, &failure)
+			       : ask_outbound(request, door, external, &failure);
+	if (status != POSTERN_OK)
 		answer_refused(request, &failure);
 	else
 		permission->outstanding++;
@@ -522,21 +488,19 @@ static void on_retry(void *arg)
 			clock_mono_us() + RETRY_US, on_retry, permission);
 }
 
-static const struct gatekeeper_ops ops = {open_session, ask, forget, close_session};
+static const struct gatekeeper_ops ops = {open_session, ask, forget, cancel, close_session};
 
 /* ---- life ---- */
 
-static void connected(struct permission *permission)
+static void on_connected(void *arg, struct postern *postern)
 {
+	struct permission *permission = arg;
 	struct gatekeeper_request *request;
 	static const struct error fine;
 	struct postern_error failure;
 	struct error err;
 
-	pthread_mutex_lock(&permission->lock);
-	permission->postern = permission->fresh;
-	permission->fresh = NULL;
-	pthread_mutex_unlock(&permission->lock);
+	permission->postern = postern;
 	permission->options.on_link(permission->options.arg, &fine);
 	if (postern_watch_start(permission->postern, POSTERN_FROM_NOW, on_event, permission,
 		    &permission->watch, &failure) != POSTERN_OK) {
@@ -552,24 +516,11 @@ static void connected(struct permission *permission)
 	}
 }
 
-static bool copy_text(const char *text, char **ret_copy)
-{
-	if (!text)
-		return true;
-	*ret_copy = strdup(text);
-	return *ret_copy != NULL;
-}
-
 static void free_permission(struct permission *permission)
 {
-	pthread_cond_destroy(&permission->changed);
-	pthread_mutex_destroy(&permission->lock);
+	connector_free(permission->connector);
 	free(permission->gateway);
 	free(permission->protocol);
-	free(permission->server);
-	free(permission->token_file);
-	free(permission->ca_file);
-	free(permission->server_name);
 	free(permission);
 }
 
@@ -578,7 +529,13 @@ enum status permission_new(const struct permission_options *options,
 {
 	const struct ftp_config *config = options->config;
 	struct permission *permission = calloc(1, sizeof(*permission));
-	pthread_condattr_t attributes;
+	const struct connector_options connector = {
+		.loop = options->loop,
+		.config = config,
+		.arg = permission,
+		.on_connected = on_connected,
+		.on_link = on_link,
+	};
 	enum status status;
 
 	if (!permission)
@@ -588,20 +545,12 @@ enum status permission_new(const struct permission_options *options,
 	permission->options = *options;
 	permission->options.config = NULL;
 	permission->early_end = &permission->early;
-	pthread_mutex_init(&permission->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&permission->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
-	if (!copy_text(config->gateway, &permission->gateway) ||
-		!copy_text(config->protocol, &permission->protocol) ||
-		!copy_text(config->server, &permission->server) ||
-		!copy_text(config->token_file, &permission->token_file) ||
-		!copy_text(config->ca_file, &permission->ca_file) ||
-		!copy_text(config->server_name, &permission->server_name))
+	permission->gateway = strdup(config->gateway);
+	permission->protocol = strdup(config->protocol);
+	if (!permission->gateway || !permission->protocol)
 		status = error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
 	else
-		status = start_thread(permission, err);
+		status = connector_new(&connector, &permission->connector, err);
 	if (status != STATUS_OK) {
 		free_permission(permission);
 		return status;
@@ -623,24 +572,22 @@ static void free_list(struct gatekeeper_request *list)
 void permission_free(struct permission *permission, uint32_t wait_ms)
 {
 	int64_t until = clock_mono_us() + (int64_t)wait_ms * 1000;
+	struct postern *fresh;
 
 	if (!permission)
 		return;
-	pthread_mutex_lock(&permission->lock);
-	permission->stop = true;
-	pthread_cond_signal(&permission->changed);
-	pthread_mutex_unlock(&permission->lock);
 	while (permission->outstanding > 0 && clock_mono_us() < until)
 		loop_step(permission->loop, 50);
 	permission->leaving = true;
-	pthread_join(permission->thread, NULL);
-	if (permission->fresh)
-		permission->postern = permission->fresh;
+	fresh = connector_stop(permission->connector);
+	if (fresh)
+		permission->postern = fresh;
 	postern_watch_stop(permission->watch);
 	postern_close(permission->postern);
 	/* Every answer and note is posted by now. */
 	permission->postern = NULL;
-	while (permission->outstanding > 0 || atomic_load(&permission->notes) > 0)
+	while (permission->outstanding > 0 || atomic_load(&permission->notes) > 0 ||
+		!connector_is_idle(permission->connector))
 		loop_step(permission->loop, 0);
 	loop_timer_clear(permission->loop, &permission->retry_timer);
 	free_list(permission->early);

@@ -11,14 +11,17 @@
  * Back-pressure: a socket is read only while its input buffer has room; the dialogue moves bytes
  * only while the output buffer has room. A slow side, or a held reply, thus slows its own session.
  *
- * The door. A held reply starts a hold: with `id` known the door is asked for at once, otherwise
- * behind the opening of the policy server's session, all within config->deadline. The timer of the
- * hold comes HOLD_GRACE_MS later than the deadline that the server got, because its answer says
- * more than our silence. A hold may try a second time when the server has ended the session
- * meanwhile (it was idle), or when the opening had failed before the hold.
+ * Doors. What the dialogue holds is asked for through doors.c, which also keeps the times; its
+ * verdict releases or refuses what is held. Doors to the client live until used or overtaken:
+ * - a new PORT, EPRT or passive reply makes those before it useless, from the moment on that the
+ *   server has answered it: a pipelining client may send it while the server still uses the one
+ *   before;
+ * - ABOR, and the server's refusal of the command, make them useless at once;
+ * - a transfer that succeeded has used them.
  *
- * Who may outlive whom: requests to the gatekeeper are forgotten when the session ends; the
- * gatekeeper gives back what they may still get. */
+ * Translation. With `external` the connection to the server leaves from that address, and so the
+ * server sees one address for control and data. It is the gateway's own, so an ordinary socket
+ * serves. */
 #include "client/inspectors/ftp/session.h"
 
 #include <errno.h>
@@ -31,6 +34,7 @@
 
 #include "client/inspectors/ftp/channel.h"
 #include "client/inspectors/ftp/config.h"
+#include "client/inspectors/ftp/doors.h"
 #include "client/inspectors/ftp/gatekeeper.h"
 #include "client/inspectors/ftp/ports.h"
 #include "client/inspectors/ftp/refusal.h"
@@ -38,40 +42,35 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-#define HOLD_GRACE_MS 250
 #define SOURCE_PORT_TRIES 16
 /* How long the client may take to close behind the server. */
 #define CLOSING_LIMIT_MS 30000
 /* How long our answer to PORT waits for a server that owes one to an earlier command. */
 #define OWING_LIMIT_MS 5000
-#define LABEL_SIZE (2 * ENDPOINT_TEXT_SIZE + 4)
 
 struct session {
 	struct session_host *host;
 	struct session_links links;
 	struct endpoint client_end, server_end;
-	char label[LABEL_SIZE];
+	struct addr external; /* ADDR_NONE = no translation */
 
 	struct channel client, server;
 	bool connected;
 	struct port_use client_port, own_port;
 	struct dialogue dialogue;
 
-	char id[GATEKEEPER_ID_SIZE]; /* on the policy server; "" = none yet */
-	struct gatekeeper_request *opening, *asking;
-	int64_t hold_until_us;
-	bool tried_again;
+	struct doors doors;
 
 	int64_t active_us; /* last byte moved */
 	uint64_t bytes_up, bytes_down;
-	struct loop_timer idle_timer, hold_timer, owing_timer;
+	struct loop_timer idle_timer, owing_timer;
 };
 
 static void work(struct session *session);
 
 static const char *id_of(const struct session *session)
 {
-	return session->id[0] ? session->id : "-";
+	return doors_session(&session->doors);
 }
 
 const struct endpoint *session_client(const struct session *session)
@@ -101,23 +100,10 @@ static void free_session(struct session *session)
 	channel_fini(&session->client);
 	channel_fini(&session->server);
 	loop_timer_clear(host->loop, &session->idle_timer);
-	loop_timer_clear(host->loop, &session->hold_timer);
 	loop_timer_clear(host->loop, &session->owing_timer);
 	ports_give_back(host->ports, &session->client_port);
 	ports_give_back(host->ports, &session->own_port);
 	free(session);
-}
-
-static void leave_policy_server(struct session *session)
-{
-	struct gatekeeper *gatekeeper = session->host->gatekeeper;
-
-	if (session->asking)
-		gatekeeper->ops->forget(gatekeeper, session->asking);
-	if (session->opening)
-		gatekeeper->ops->forget(gatekeeper, session->opening);
-	if (session->id[0])
-		gatekeeper->ops->close(gatekeeper, session->id);
 }
 
 void session_end(struct session *session, const char *why)
@@ -125,8 +111,8 @@ void session_end(struct session *session, const char *why)
 	struct session_host *host = session->host;
 
 	log_info("%s: %s: session ended: %s (%" PRIu64 " bytes up, %" PRIu64 " down)",
-		id_of(session), session->label, why, session->bytes_up, session->bytes_down);
-	leave_policy_server(session);
+		id_of(session), session->doors.label, why, session->bytes_up, session->bytes_down);
+	doors_fini(&session->doors);
 	host->on_end(host, session);
 	free_session(session);
 }
@@ -145,209 +131,188 @@ static void say_and_end(struct session *session, const char *line, const char *w
 	session_end(session, why);
 }
 
-/* ---- the door ---- */
+/* ---- doors ---- */
 
-static void end_hold(struct session *session)
+static const struct dialogue_held *held_of(const struct session *session, enum door_kind kind)
 {
-	loop_timer_clear(session->host->loop, &session->hold_timer);
+	return kind == DOOR_TO_CLIENT ? &session->dialogue.held_command
+				      : &session->dialogue.held_reply;
+}
+
+/* "to 10.77.2.2:1046" or "from 10.77.2.2 to 10.77.1.2:1046". */
+#define DOOR_TEXT_SIZE (ENDPOINT_TEXT_SIZE + ADDR_TEXT_SIZE + 16)
+
+static void format_door(const struct session *session, enum door_kind kind, char *text)
+{
+	const struct dialogue_held *held = held_of(session, kind);
+	char to[ENDPOINT_TEXT_SIZE], from[ADDR_TEXT_SIZE];
+
+	endpoint_format(&held->door, to);
+	addr_format(&session->server_end.addr, from);
+	if (kind == DOOR_TO_CLIENT)
+		snprintf(text, DOOR_TEXT_SIZE, "from %s to %s", from, to);
+	else
+		snprintf(text, DOOR_TEXT_SIZE, "to %s", to);
+}
+
+/* False when memory is out. */
+static bool refuse(struct session *session, enum door_kind kind, const char *line)
+{
 	session->active_us = clock_mono_us();
-}
-
-static bool refuse_door(struct session *session, const struct error *err)
-{
-	char door[ENDPOINT_TEXT_SIZE];
-
-	endpoint_format(&session->dialogue.held.door, door);
-	if (err->status == STATUS_PERMISSION_DENIED) {
-		session->host->counts.denied++;
-		log_info("%s: %s: door to %s denied: %s", id_of(session), session->label, door,
-			err->text);
-	} else {
-		session->host->counts.failed++;
-		log_warn("%s: %s: no door to %s: %s: %s", id_of(session), session->label, door,
-			status_name(err->status), err->text);
-	}
-	end_hold(session);
-	return dialogue_refuse(&session->dialogue, &session->server.in, &session->client.out,
-		refusal_of_error(err));
-}
-
-static bool refuse_problem(struct session *session)
-{
-	static const char *const problems[] = {
-		[DIALOGUE_FINE] = "",
-		[DIALOGUE_UNREADABLE] = "its address cannot be read",
-		[DIALOGUE_FOREIGN_HOST] = "bounce guard: it names another host",
-		[DIALOGUE_LOW_PORT] = "it names a port below 1024",
-		[DIALOGUE_OVERLONG] = "it is too long",
-	};
-	enum dialogue_problem problem = session->dialogue.held.problem;
-	char door[ENDPOINT_TEXT_SIZE];
-
-	endpoint_format(&session->dialogue.held.door, door);
-	session->host->counts.guarded++;
-	log_warn("%s: %s: passive reply refused: %s: %s", id_of(session), session->label,
-		problems[problem], door);
-	return dialogue_refuse(&session->dialogue, &session->server.in, &session->client.out,
-		refusal_of_problem(problem));
-}
-
-static void on_opened(void *arg, const char *id, const struct error *err);
-static void on_asked(void *arg, const char *id, const struct error *err);
-
-static enum status open_session(struct session *session, uint32_t deadline_ms, struct error *err)
-{
-	struct gatekeeper *gatekeeper = session->host->gatekeeper;
-
-	session->opening = gatekeeper->ops->open(gatekeeper, &session->client_end,
-		&session->server_end, deadline_ms, on_opened, session, err);
-	return session->opening ? STATUS_OK : err->status;
-}
-
-/* The next step of a hold: open the session if there is none, then ask. */
-static enum status ask(struct session *session, struct error *err)
-{
-	struct gatekeeper *gatekeeper = session->host->gatekeeper;
-	int64_t left_ms = (session->hold_until_us - clock_mono_us()) / 1000;
-	char context[LABEL_SIZE + 32];
-	struct gatekeeper_door door = {
-		.session = session->id,
-		.remote = session->dialogue.held.door,
-		.context = context,
-		.deadline_ms = (uint32_t)left_ms,
-	};
-
-	if (left_ms <= 0)
-		return error_reason(err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
-			"the deadline passed before it was asked for");
-	if (session->opening)
-		return STATUS_OK;
-	if (!session->id[0])
-		return open_session(session, (uint32_t)left_ms, err);
-	snprintf(context, sizeof(context), "ftp %s %s",
-		session->dialogue.held.command == COMMAND_PASV ? "PASV" : "EPSV", session->label);
-	session->asking = gatekeeper->ops->ask(gatekeeper, &door, on_asked, session, err);
-	return session->asking ? STATUS_OK : err->status;
-}
-
-static void on_hold_timer(void *arg)
-{
-	struct session *session = arg;
-	struct gatekeeper *gatekeeper = session->host->gatekeeper;
-	struct error err;
-
-	if (session->asking)
-		gatekeeper->ops->forget(gatekeeper, session->asking);
-	session->asking = NULL;
-	error_reason(&err, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE,
-		"no answer of the policy server within the deadline");
-	if (!refuse_door(session, &err))
-		session->client.failed = ENOMEM;
-	work(session);
-}
-
-static bool start_hold(struct session *session)
-{
-	const struct session_host *host = session->host;
-	int64_t now = clock_mono_us(), deadline_us = (int64_t)host->config->deadline_ms * 1000;
-	struct error err;
-
-	session->hold_until_us = now + deadline_us;
-	session->tried_again = false;
-	if (ask(session, &err) != STATUS_OK)
-		return refuse_door(session, &err);
-	loop_timer_set(host->loop, &session->hold_timer,
-		session->hold_until_us + HOLD_GRACE_MS * 1000, on_hold_timer, session);
+	if (kind == DOOR_TO_SERVER)
+		return dialogue_refuse(
+			&session->dialogue, &session->server.in, &session->client.out, line);
+	dialogue_refuse_command(&session->dialogue, line);
 	return true;
 }
 
-/* A step of the hold failed: once more, or refuse. */
-static void fail_hold(struct session *session, const struct error *cause, bool may_try_again)
+static bool refuse_door(struct session *session, enum door_kind kind, const struct error *err)
 {
-	struct error err = *cause;
+	char door[DOOR_TEXT_SIZE];
 
-	if (may_try_again && !session->tried_again) {
-		session->tried_again = true;
-		if (ask(session, &err) == STATUS_OK)
-			return;
-	}
-	if (!refuse_door(session, &err))
-		session->client.failed = ENOMEM;
-}
-
-static void on_opened(void *arg, const char *id, const struct error *err)
-{
-	struct session *session = arg;
-	struct error failure;
-	bool held =
-		session->dialogue.held.active && session->dialogue.held.problem == DIALOGUE_FINE;
-
-	session->opening = NULL;
-	if (id) {
-		snprintf(session->id, sizeof(session->id), "%s", id);
-		log_info("%s: %s: session opened", session->id, session->label);
-		if (held && ask(session, &failure) != STATUS_OK)
-			fail_hold(session, &failure, false);
+	format_door(session, kind, door);
+	if (err->status == STATUS_PERMISSION_DENIED) {
+		session->host->counts.denied++;
+		log_info("%s: %s: door %s denied: %s", id_of(session), session->doors.label, door,
+			err->text);
 	} else {
-		log_warn("-: %s: no session on the policy server: %s: %s", session->label,
+		session->host->counts.failed++;
+		log_warn("%s: %s: no door %s: %s: %s", id_of(session), session->doors.label, door,
 			status_name(err->status), err->text);
-		if (held)
-			fail_hold(session, err, true);
 	}
-	work(session);
+	return refuse(session, kind, refusal_of_error(err));
 }
 
-/* The policy server ends idle sessions; that is no reason to refuse a transfer. */
-static bool is_session_gone(const struct error *err)
+static bool refuse_problem(struct session *session, enum door_kind kind)
 {
-	return (err->status == STATUS_NOT_FOUND || err->status == STATUS_FAILED_PRECONDITION) &&
-		(err->reason == REASON_NONE || err->reason == REASON_ALREADY_ENDED);
+	const struct dialogue_held *held = held_of(session, kind);
+	char door[ENDPOINT_TEXT_SIZE] = "";
+
+	if (held->door.addr.family != ADDR_NONE)
+		endpoint_format(&held->door, door);
+	session->host->counts.guarded++;
+	log_warn("%s: %s: %s%s refused: %s%s%s", id_of(session), session->doors.label,
+		command_name(held->command), kind == DOOR_TO_CLIENT ? "" : " reply",
+		refusal_reason(held->problem), door[0] ? ": " : "", door);
+	return refuse(session, kind,
+		kind == DOOR_TO_CLIENT ? refusal_of_command(held->problem,
+						 (enum addr_family)session->client_end.addr.family)
+				       : refusal_of_reply(held->problem));
 }
 
-static void on_asked(void *arg, const char *id, const struct error *err)
+static bool ask(struct session *session, enum door_kind kind)
+{
+	const struct dialogue_held *held = held_of(session, kind);
+	const struct door_wish wish = {command_name(held->command), held->door};
+	struct error err;
+
+	if (doors_ask(&session->doors, kind, &wish, (uint32_t)session->host->config->deadline_ms,
+		    &err) == STATUS_OK)
+		return true;
+	return refuse_door(session, kind, &err);
+}
+
+/* False when memory is out. */
+static bool release(
+	struct session *session, enum door_kind kind, const struct gatekeeper_answer *answer)
+{
+	struct endpoint as = session->dialogue.held_command.door;
+
+	session->active_us = clock_mono_us();
+	if (kind == DOOR_TO_SERVER)
+		return dialogue_release(
+			&session->dialogue, &session->server.in, &session->client.out);
+	if (session->external.family != ADDR_NONE)
+		as = answer->external;
+	return dialogue_release_command(&session->dialogue, &session->server.out, &as);
+}
+
+static void on_verdict(void *arg, enum door_kind kind, const struct gatekeeper_answer *answer,
+	const struct error *err)
 {
 	struct session *session = arg;
-	struct gatekeeper *gatekeeper = session->host->gatekeeper;
-	char door[ENDPOINT_TEXT_SIZE];
+	char door[DOOR_TEXT_SIZE], external[ENDPOINT_TEXT_SIZE] = "";
+	bool good;
 
-	session->asking = NULL;
-	if (!id) {
-		if (is_session_gone(err)) {
-			gatekeeper->ops->close(gatekeeper, session->id);
-			session->id[0] = '\0';
-		}
-		fail_hold(session, err, !session->id[0]);
-		work(session);
-		return;
+	if (answer) {
+		format_door(session, kind, door);
+		if (answer->external.port > 0)
+			endpoint_format(&answer->external, external);
+		log_info("%s: %s: door %s is open%s%s: grant %s", id_of(session),
+			session->doors.label, door, external[0] ? " at " : "", external,
+			answer->id);
+		session->host->counts.granted++;
+		good = release(session, kind, answer);
+	} else {
+		good = refuse_door(session, kind, err);
 	}
-	endpoint_format(&session->dialogue.held.door, door);
-	log_info("%s: %s: door to %s is open: grant %s", session->id, session->label, door, id);
-	session->host->counts.granted++;
-	end_hold(session);
-	if (!dialogue_release(&session->dialogue, &session->server.in, &session->client.out))
+	if (!good)
 		session->client.failed = ENOMEM;
-	work(session);
+}
+
+static void on_settled(void *arg)
+{
+	work(arg);
+}
+
+/* What the dialogue wants, from either direction. False when memory is out. */
+static bool serve(struct session *session, enum door_kind kind, enum dialogue_result result)
+{
+	struct doors *doors = &session->doors;
+	unsigned waiting = dialogue_ports_waiting(&session->dialogue);
+
+	switch (result) {
+	case DIALOGUE_IDLE:
+		return true;
+	case DIALOGUE_ASK:
+		/* The server has answered PASV or EPSV, and everything before it. */
+		if (kind == DOOR_TO_SERVER)
+			doors_cancel_older(doors, waiting);
+		return ask(session, kind);
+	case DIALOGUE_REFUSE:
+		return refuse_problem(session, kind);
+	case DIALOGUE_PORT_REFUSED:
+		doors_cancel_one(doors, waiting);
+		return true;
+	case DIALOGUE_TRANSFERRED:
+		doors_forget_older(doors, waiting);
+		return true;
+	case DIALOGUE_ABORTED:
+		doors_cancel_older(doors, 0);
+		return true;
+	}
+	return true;
 }
 
 /* ---- moving bytes ---- */
 
+/* The client's direction. False when memory is out. */
+static bool serve_commands(struct session *session)
+{
+	enum dialogue_result result;
+
+	do {
+		result = dialogue_commands(&session->dialogue, &session->client.in,
+			&session->server.out, session->client.eof);
+		if (!serve(session, DOOR_TO_CLIENT, result))
+			return false;
+	} while (result != DIALOGUE_IDLE);
+	return true;
+}
+
 static bool serve_replies(struct session *session)
 {
-	for (;;) {
-		switch (dialogue_replies(&session->dialogue, &session->server.in,
-			&session->client.out, session->server.eof)) {
-		case DIALOGUE_IDLE:
-			return true;
-		case DIALOGUE_ASK:
-			if (!start_hold(session))
-				return false;
-			break;
-		case DIALOGUE_REFUSE:
-			if (!refuse_problem(session))
-				return false;
-			break;
-		}
-	}
+	enum dialogue_result result;
+
+	do {
+		result = dialogue_replies(&session->dialogue, &session->server.in,
+			&session->client.out, session->server.eof);
+		if (!serve(session, DOOR_TO_SERVER, result))
+			return false;
+	} while (result != DIALOGUE_IDLE);
+	/* The last PORT that the server has answered is the one that counts. */
+	doors_cancel_older(&session->doors, dialogue_ports_waiting(&session->dialogue) + 1);
+	return true;
 }
 
 static size_t send_both(struct session *session)
@@ -371,9 +336,7 @@ static bool move_bytes(struct session *session)
 
 	do {
 		waiting = session->client.in.length + session->server.in.length;
-		dialogue_commands(&session->dialogue, &session->client.in, &session->server.out,
-			session->client.eof);
-		if (!serve_replies(session))
+		if (!serve_commands(session) || !serve_replies(session))
 			return false;
 		sent = send_both(session);
 	} while (sent > 0 || waiting != session->client.in.length + session->server.in.length);
@@ -382,7 +345,9 @@ static bool move_bytes(struct session *session)
 
 static void pass_ends_on(struct session *session)
 {
-	if (session->client.eof && session->client.in.length == 0 && session->connected)
+	/* A held command has left the buffer and may still go on. */
+	if (session->client.eof && session->client.in.length == 0 && session->connected &&
+		!session->dialogue.held_command.active)
 		channel_shut(&session->server);
 	if (session->server.eof && session->server.in.length == 0)
 		channel_shut(&session->client);
@@ -409,7 +374,7 @@ static void on_idle_timer(void *arg)
 {
 	struct session *session = arg;
 
-	if (session->dialogue.held.active) {
+	if (session->dialogue.held_reply.active || session->dialogue.held_command.active) {
 		session->active_us = clock_mono_us(); /* it waits for us */
 		work(session);
 		return;
@@ -503,7 +468,6 @@ static void on_connected(struct session *session)
 {
 	int error = 0;
 	socklen_t size = sizeof(error);
-	struct error err;
 
 	if (getsockopt(session->server.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
 		error = errno;
@@ -514,8 +478,7 @@ static void on_connected(struct session *session)
 	session->connected = true;
 	session->active_us = clock_mono_us();
 	transparent_tune(session->server.fd);
-	if (open_session(session, (uint32_t)session->host->config->deadline_ms, &err) != STATUS_OK)
-		log_warn("-: %s: no session on the policy server: %s", session->label, err.text);
+	doors_open(&session->doors, (uint32_t)session->host->config->deadline_ms);
 	work(session);
 }
 
@@ -539,14 +502,18 @@ static void on_server(void *arg, uint32_t events)
 static int connect_to_server(struct session *session)
 {
 	const struct session_host *host = session->host;
+	bool translate = session->external.family != ADDR_NONE;
+	struct endpoint from = session->client_end;
 
+	if (translate)
+		from.addr = session->external;
 	for (int i = 0; i < SOURCE_PORT_TRIES; i++) {
-		if (!ports_pick(host->ports, &session->own_port, &session->client_end,
-			    &session->server_end, (uint16_t)host->config->lowest_source_port,
+		if (!ports_pick(host->ports, &session->own_port, &from, &session->server_end,
+			    (uint16_t)host->config->lowest_source_port,
 			    (uint16_t)host->config->highest_source_port))
 			return EADDRINUSE;
-		session->server.fd = transparent_connect(
-			&session->own_port.client, &session->server_end, host->transparent);
+		session->server.fd = transparent_connect(&session->own_port.client,
+			&session->server_end, host->transparent && !translate);
 		if (session->server.fd >= 0)
 			return 0;
 		if (errno != EADDRINUSE && errno != EADDRNOTAVAIL)
@@ -556,18 +523,10 @@ static int connect_to_server(struct session *session)
 	return EADDRNOTAVAIL;
 }
 
-static void make_label(struct session *session)
-{
-	char client[ENDPOINT_TEXT_SIZE], server[ENDPOINT_TEXT_SIZE];
-
-	endpoint_format(&session->client_end, client);
-	endpoint_format(&session->server_end, server);
-	snprintf(session->label, sizeof(session->label), "%s>%s", client, server);
-}
-
 static const char *begin(struct session *session, int fd)
 {
 	struct session_host *host = session->host;
+	char external[ADDR_TEXT_SIZE];
 	int error;
 
 	/* Its port is one that we use ourselves in its name (see ports.c): such a connection could
@@ -578,8 +537,10 @@ static const char *begin(struct session *session, int fd)
 	error = connect_to_server(session);
 	if (error) {
 		host->counts.connect_failures++;
+		addr_format(&session->external, external);
 		errno = error;
-		log_warn("-: %s: cannot connect to the server: %m", session->label);
+		log_warn("-: %s: cannot connect to the server%s%s: %m", session->doors.label,
+			external[0] ? " from external = " : "", external);
 		return "no connection to the server";
 	}
 	session->client.fd = fd;
@@ -594,10 +555,38 @@ static const char *begin(struct session *session, int fd)
 	return NULL;
 }
 
+static void init_parts(struct session *session)
+{
+	struct session_host *host = session->host;
+	const struct dialogue_options dialogue = {
+		.client = session->client_end,
+		.server = session->server_end,
+		.refuse_auth = host->config->auth_tls == FTP_AUTH_TLS_REFUSE,
+		.server_address = host->config->passive_address == FTP_PASSIVE_SERVER,
+		.counts = &host->counts.dialogue,
+	};
+	const struct doors_options doors = {
+		.loop = host->loop,
+		.gatekeeper = host->gatekeeper,
+		.client = session->client_end,
+		.server = session->server_end,
+		.external = session->external,
+		.arg = session,
+		.on_verdict = on_verdict,
+		.on_settled = on_settled,
+	};
+
+	channel_init(&session->client, host->loop, on_client, session);
+	channel_init(&session->server, host->loop, on_server, session);
+	dialogue_init(&session->dialogue, &dialogue);
+	doors_init(&session->doors, &doors);
+}
+
 struct session *session_new(struct session_host *host, int fd, const struct endpoint *client,
 	const struct endpoint *server)
 {
 	struct session *session = calloc(1, sizeof(*session));
+	char from[ENDPOINT_TEXT_SIZE];
 	const char *failure;
 
 	if (!session) {
@@ -607,15 +596,13 @@ struct session *session_new(struct session_host *host, int fd, const struct endp
 	session->host = host;
 	session->client_end = *client;
 	session->server_end = *server;
-	make_label(session);
-	channel_init(&session->client, host->loop, on_client, session);
-	channel_init(&session->server, host->loop, on_server, session);
-	dialogue_init(&session->dialogue, server, host->config->auth_tls == FTP_AUTH_TLS_REFUSE,
-		&host->counts.dialogue);
+	session->external =
+		ftp_config_external(host->config, (enum addr_family)client->addr.family);
 	session->active_us = clock_mono_us();
+	init_parts(session);
 	failure = begin(session, fd);
 	if (failure) {
-		log_warn("-: %s: turned away: %s", session->label, failure);
+		log_warn("-: %s: turned away: %s", session->doors.label, failure);
 		session_turn_away(fd, "421 Postern: the server cannot be reached; try again\r\n");
 		free_session(session);
 		return NULL;
@@ -623,7 +610,7 @@ struct session *session_new(struct session_host *host, int fd, const struct endp
 	loop_timer_set(host->loop, &session->idle_timer,
 		session->active_us + (int64_t)host->config->connect_timeout_ms * 1000,
 		on_connect_timer, session);
-	log_debug("-: %s: connecting from port %u", session->label,
-		(unsigned)session->own_port.client.port);
+	endpoint_format(&session->own_port.client, from);
+	log_debug("-: %s: connecting from %s", session->doors.label, from);
 	return session;
 }

@@ -19,7 +19,7 @@ struct session_host;
 struct session_counts {
 	uint64_t connect_failures;
 	uint64_t granted, denied, failed; /* doors asked for */
-	uint64_t guarded; /* passive replies refused without asking */
+	uint64_t guarded; /* passive replies, PORT and EPRT refused without asking */
 	uint64_t bytes_up, bytes_down;
 	struct dialogue_counts dialogue;
 };

@@ -8,13 +8,26 @@
 #include "client/inspectors/ftp/command.h"
 
 static const char *const names[] = {
-	"other", "blank", "pasv", "epsv", "all", "port", "eprt", "lprt", "lpsv", "auth"};
+	"other", "blank", "pasv", "epsv", "all", "port", "eprt", "lprt", "lpsv", "auth", "abor"};
 
 struct run {
 	struct command_parser parser;
 	char events[512];
+	char arguments[256]; /* of PORT and EPRT */
 	size_t from;
 };
+
+static void keep_argument(struct run *run)
+{
+	size_t used = strlen(run->arguments), size;
+	const uint8_t *argument;
+
+	if (command_argument(&run->parser, &argument, &size))
+		snprintf(run->arguments + used, sizeof(run->arguments) - used, "[%.*s]", (int)size,
+			(const char *)argument);
+	else
+		snprintf(run->arguments + used, sizeof(run->arguments) - used, "[long]");
+}
 
 static void feed(struct run *run, const char *text, size_t to)
 {
@@ -35,6 +48,8 @@ static void feed(struct run *run, const char *text, size_t to)
 		if (step.ends)
 			snprintf(run->events + used, sizeof(run->events) - used, "%s ",
 				names[step.kind]);
+		if (step.ends && (step.kind == COMMAND_PORT || step.kind == COMMAND_EPRT))
+			keep_argument(run);
 	}
 }
 
@@ -84,7 +99,7 @@ Test(command, telnet)
 	static const char inside[] = "PO\xff\xf1RT 1\r\n\xff\xfb\x01PASV\r\n";
 	static const char escaped[] = "\xff\xffPASV\r\nPASV\xff\n";
 
-	expect_bytes(abort, sizeof(abort) - 1, "other ");
+	expect_bytes(abort, sizeof(abort) - 1, "abor ");
 	expect_bytes(port, sizeof(port) - 1, "port ");
 	expect_bytes(inside, sizeof(inside) - 1, "port pasv ");
 	expect_bytes(escaped, sizeof(escaped) - 1, "other pasv ");
@@ -107,4 +122,27 @@ Test(command, long_lines_do_not_wait)
 	memset(text, ' ', 100);
 	memcpy(text + 100, "PORT\nPASV\n", 11);
 	expect(text, "other pasv ");
+}
+
+Test(command, arguments)
+{
+	static const char text[] =
+		"PORT 1,2\r\nport\t \t3 4 \t\r\nEPRT\r\nEPRT |1|a|2|\nPORT "
+		"012345678901234567890123456789012345678901234567890123456789012"
+		"\nPORT "
+		"0123456789012345678901234567890123456789012345678901234567890123"
+		"\r\nPORTX 1\r\nPORT 5\r\n";
+
+	for (size_t split = 0; split < sizeof(text); split++) {
+		struct run run = {0};
+
+		command_init(&run.parser);
+		feed(&run, text, split);
+		feed(&run, text, sizeof(text) - 1);
+		cr_expect_str_eq(run.arguments,
+			"[1,2][3 4][][|1|a|2|]["
+			"012345678901234567890123456789012345678901234567890123456789012"
+			"][long][5]",
+			"split %zu: %s", split, run.arguments);
+	}
 }

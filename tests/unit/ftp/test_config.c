@@ -31,6 +31,9 @@ Test(config, defaults)
 	cr_expect_str_eq(config.protocol, "ftp");
 	cr_expect_eq(config.auth_tls, FTP_AUTH_TLS_REFUSE);
 	cr_expect_eq(config.deadline_ms, 5000);
+	cr_expect_eq(config.passive_address, FTP_PASSIVE_STRICT);
+	cr_expect_eq(ftp_config_external(&config, ADDR_IPV4).family, ADDR_NONE);
+	cr_expect_eq(ftp_config_external(&config, ADDR_IPV6).family, ADDR_NONE);
 	cr_expect_null(config.server); /* then $POSTERN_SERVER */
 	ftp_config_fini(&config);
 }
@@ -48,6 +51,11 @@ Test(config, refusals)
 		{"gateway = g\nlowest_source_port = 30000\nhighest_source_port = 2000\n",
 			"exchange them"},
 		{"gateway = g\nmax_sessions = 0\n", "outside"},
+		{"gateway = g\nexternal = gw.example\n", "not an address"},
+		{"gateway = g\nexternal = 127.0.0.1\n", "not an address"},
+		{"gateway = g\nexternal = 10.0.0.1\nexternal = 10.0.0.2\n", "second IPv4"},
+		{"gateway = g\nexternal = fd77::1\nexternal = fd77::2\n", "second IPv6"},
+		{"gateway = g\npassive_address = loose\n", "strict, server"},
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -65,8 +73,15 @@ Test(config, adopts_what_may_change)
 	struct error err;
 
 	cr_assert_eq(read_text("gateway = g\n", &config, &err), STATUS_OK);
-	cr_assert_eq(read_text("gateway = g\nauth_tls = pass\n", &other, &err), STATUS_OK);
+	cr_assert_eq(read_text("gateway = g\nauth_tls = pass\nexternal = 10.77.2.101\nexternal = "
+			       "fd77:2::1\n"
+			       "passive_address = server\n",
+			     &other, &err),
+		STATUS_OK);
 	cr_expect(ftp_config_adopt(&config, &other));
+	cr_expect_eq(ftp_config_external(&config, ADDR_IPV4).bytes[3], 101);
+	cr_expect_eq(ftp_config_external(&config, ADDR_IPV6).bytes[0], 0xfd);
+	cr_expect_eq(config.passive_address, FTP_PASSIVE_SERVER);
 	cr_expect_eq(config.auth_tls, FTP_AUTH_TLS_PASS);
 	ftp_config_fini(&other);
 	cr_assert_eq(read_text("gateway = h\ndeadline = 1s\n", &other, &err), STATUS_OK);

@@ -10,17 +10,22 @@ struct fixture {
 	struct dialogue dialogue;
 	struct dialogue_counts counts;
 	struct buffer from_client, to_server, from_server, to_client;
-	char asked[256]; /* the doors */
+	char asked[512]; /* the doors; what became of those to the client */
 	bool deny;
+	bool later; /* no verdict on commands */
+	struct endpoint as; /* what commands are released as; port 0: what they say */
 };
 
 static void begin_ungreeted(struct fixture *f, const char *server, bool refuse_auth)
 {
-	struct endpoint endpoint;
+	bool is_ipv6 = server[0] == '[';
+	struct dialogue_options options = {.refuse_auth = refuse_auth, .counts = &f->counts};
 
 	memset(f, 0, sizeof(*f));
-	cr_assert(endpoint_parse(server, true, &endpoint));
-	dialogue_init(&f->dialogue, &endpoint, refuse_auth, &f->counts);
+	cr_assert(endpoint_parse(server, true, &options.server));
+	cr_assert(endpoint_parse(
+		is_ipv6 ? "[fd77:1::2]:5001" : "10.77.1.2:5001", true, &options.client));
+	dialogue_init(&f->dialogue, &options);
 	buffer_init(&f->from_client, 16384);
 	buffer_init(&f->to_server, 16384);
 	buffer_init(&f->from_server, 16384);
@@ -35,33 +40,73 @@ static void end(struct fixture *f)
 	buffer_fini(&f->to_client);
 }
 
+static void note(struct fixture *f, const char *mark, const struct endpoint *door)
+{
+	size_t used = strlen(f->asked);
+	char text[ENDPOINT_TEXT_SIZE] = "";
+
+	if (door)
+		endpoint_format(door, text);
+	snprintf(f->asked + used, sizeof(f->asked) - used, "%s%s ", mark, text);
+}
+
+/* The session's part, in short. */
+static void on_command(struct fixture *f, enum dialogue_result result)
+{
+	const struct dialogue_held *held = &f->dialogue.held_command;
+
+	if (result == DIALOGUE_ABORTED) {
+		note(f, "abort", NULL);
+		return;
+	}
+	cr_assert(result == DIALOGUE_ASK || result == DIALOGUE_REFUSE);
+	note(f, result == DIALOGUE_ASK ? "<" : "!<", &held->door);
+	if (result == DIALOGUE_ASK && f->later)
+		return;
+	if (result == DIALOGUE_ASK && !f->deny)
+		cr_assert(dialogue_release_command(
+			&f->dialogue, &f->to_server, f->as.port ? &f->as : &held->door));
+	else
+		dialogue_refuse_command(&f->dialogue, "425 no way\r\n");
+}
+
+static void on_reply(struct fixture *f, enum dialogue_result result)
+{
+	if (result == DIALOGUE_PORT_REFUSED || result == DIALOGUE_TRANSFERRED) {
+		note(f, result == DIALOGUE_TRANSFERRED ? "done" : "refused", NULL);
+		return;
+	}
+	note(f, result == DIALOGUE_ASK ? "" : "!", &f->dialogue.held_reply.door);
+	if (result == DIALOGUE_ASK && !f->deny)
+		cr_assert(dialogue_release(&f->dialogue, &f->from_server, &f->to_client));
+	else
+		cr_assert(dialogue_refuse(
+			&f->dialogue, &f->from_server, &f->to_client, "425 no\r\n"));
+}
+
 static void pump(struct fixture *f)
 {
-	char door[ENDPOINT_TEXT_SIZE];
 	enum dialogue_result result;
-	size_t used;
 
 	for (int i = 0; i < 3; i++) {
-		dialogue_commands(&f->dialogue, &f->from_client, &f->to_server, false);
+		while ((result = dialogue_commands(&f->dialogue, &f->from_client, &f->to_server,
+				false)) != DIALOGUE_IDLE)
+			on_command(f, result);
 		while ((result = dialogue_replies(&f->dialogue, &f->from_server, &f->to_client,
-				false)) != DIALOGUE_IDLE) {
-			used = strlen(f->asked);
-			endpoint_format(&f->dialogue.held.door, door);
-			snprintf(f->asked + used, sizeof(f->asked) - used, "%s%s ",
-				result == DIALOGUE_ASK ? "" : "!", door);
-			if (result == DIALOGUE_ASK && !f->deny)
-				cr_assert(dialogue_release(
-					&f->dialogue, &f->from_server, &f->to_client));
-			else
-				cr_assert(dialogue_refuse(&f->dialogue, &f->from_server,
-					&f->to_client, "425 no\r\n"));
-		}
+				false)) != DIALOGUE_IDLE)
+			on_reply(f, result);
 	}
 }
 
 static void client(struct fixture *f, const char *text)
 {
 	cr_assert(buffer_append(&f->from_client, text, strlen(text)));
+	pump(f);
+}
+
+static void client_bytes(struct fixture *f, const char *text, size_t size)
+{
+	cr_assert(buffer_append(&f->from_client, text, size));
 	pump(f);
 }
 
@@ -132,7 +177,7 @@ Test(dialogue, holds_what_was_asked_for)
 	expect(V6, "EPSV\r\n", R229, false, "[fd77:2::2]:1046 ", R229);
 	expect(V4, "PASV\r\n", R227, true, "10.77.2.2:1046 ", "425 no\r\n");
 	expect(V4, "TYPE I\r\nPASV\r\nRETR x\r\n", "200 a\r\n" R227 "150 b\r\n226 c\r\n", false,
-		"10.77.2.2:1046 ", "200 a\r\n" R227 "150 b\r\n226 c\r\n");
+		"10.77.2.2:1046 done ", "200 a\r\n" R227 "150 b\r\n226 c\r\n");
 	expect(V4, "TYPE I\r\nPASV\r\nRETR x\r\n", "200 a\r\n" R227 "425 b\r\n", true,
 		"10.77.2.2:1046 ", "200 a\r\n425 no\r\n425 b\r\n");
 	/* A pipelining client, replies coalesced: what the kernel's helper misses. */
@@ -181,7 +226,7 @@ Test(dialogue, overlong_passive_reply)
 	for (size_t i = 0; i < sizeof(reply) - 1; i++)
 		server_bytes(&f, reply + i, 1);
 	cr_expect_str_eq(text_of(&f.to_client), "425 no\r\n230 y\r\n");
-	cr_expect_eq(f.dialogue.held.active, false);
+	cr_expect_eq(f.dialogue.held_reply.active, false);
 	end(&f);
 	begin(&f, V4, true); /* nobody asked: nobody cares how long */
 	server_bytes(&f, reply, sizeof(reply) - 1);
@@ -189,26 +234,258 @@ Test(dialogue, overlong_passive_reply)
 	end(&f);
 }
 
-Test(dialogue, active_mode_is_answered_here)
+Test(dialogue, long_forms_are_answered_here)
 {
 	struct fixture f;
 
 	begin(&f, V4, true);
-	server(&f, "220 a\r\n");
-	client(&f,
-		"NOOP\r\nPORT 10,77,1,2,0,22\r\nEPRT |1|10.77.1.2|22|\r\nLPRT 4\r\nLPSV\r\nSTAT"
-		"\r\n");
+	client(&f, "NOOP\r\nLPRT 4\r\nLPSV\r\nSTAT\r\n");
 	cr_expect_str_eq(text_of(&f.to_server), "NOOP\r\nSTAT\r\n");
-	cr_expect_str_eq(text_of(&f.to_client), "220 a\r\n"); /* NOOP's reply comes first */
+	cr_expect_eq(f.to_client.length, 0); /* NOOP's reply comes first */
 	server(&f, "200 noop\r\n211-stat\r\n");
-	cr_expect(strstr(text_of(&f.to_client), "200 noop\r\n502 Postern: "));
-	cr_expect(strstr(text_of(&f.to_client), "\r\n522 Postern: "));
-	server(&f, "211 end\r\n");
-	cr_expect(strstr(text_of(&f.to_client),
-		"\r\n502 Postern: LPSV is not available here; use "
-		"EPSV\r\n211-stat\r\n211 end\r\n"));
-	cr_expect_eq(f.counts.active_refused, 4);
+	cr_expect_str_eq(text_of(&f.to_client),
+		"200 noop\r\n502 Postern: LPRT is not available here; use EPRT\r\n"
+		"502 Postern: LPSV is not available here; use EPSV\r\n211-stat\r\n");
+	cr_expect_eq(f.counts.long_refused, 2);
 	end(&f);
+}
+
+/* The client's whole stream in every split and byte by byte; the server answers 200 to everything,
+ * so that what is owed comes out. */
+static void expect_commands(const char *at, const char *as, const char *commands, bool deny,
+	const char *asked, const char *to_server)
+{
+	size_t size = strlen(commands);
+	struct fixture f;
+
+	for (size_t split = 0; split <= size + 1; split++) {
+		begin(&f, at, true);
+		f.deny = deny;
+		if (as)
+			cr_assert(endpoint_parse(as, true, &f.as));
+		if (split <= size) {
+			client_bytes(&f, commands, split);
+			client_bytes(&f, commands + split, size - split);
+		} else {
+			for (size_t i = 0; i < size; i++)
+				client_bytes(&f, commands + i, 1);
+		}
+		cr_expect_str_eq(f.asked, asked, "split %zu of %s: %s", split, commands, f.asked);
+		cr_expect_str_eq(text_of(&f.to_server), to_server, "split %zu of %s: %s", split,
+			commands, text_of(&f.to_server));
+		end(&f);
+	}
+}
+
+Test(dialogue, active_commands_pass_with_their_door)
+{
+	expect_commands(V4, NULL, "PORT 10,77,1,2,4,22\r\nRETR x\r\n", false, "<10.77.1.2:1046 ",
+		"PORT 10,77,1,2,4,22\r\nRETR x\r\n");
+	expect_commands(V4, NULL, "eprt |1|10.77.1.2|1046|\r\n", false, "<10.77.1.2:1046 ",
+		"EPRT |1|10.77.1.2|1046|\r\n");
+	expect_commands(V6, NULL, "EPRT |2|fd77:1::2|65535|\r\n", false, "<[fd77:1::2]:65535 ",
+		"EPRT |2|fd77:1::2|65535|\r\n");
+	/* Written anew: every way to write the same becomes one. */
+	expect_commands(V6, NULL, "  ePrT  +2+FD77:0001:0:0:0::2+02000+ \n", false,
+		"<[fd77:1::2]:2000 ", "EPRT |2|fd77:1::2|2000|\r\n");
+	expect_commands(V4, NULL, "P@RT\t010,077,001,002,004,022 \r\n", false, "<10.77.1.2:1046 ",
+		"PORT 10,77,1,2,4,22\r\n");
+	/* Pipelined, two of them. */
+	expect_commands(V4, NULL,
+		"PORT 10,77,1,2,4,22\r\nRETR x\r\nPORT 10,77,1,2,4,23\r\nRETR y\r\n", false,
+		"<10.77.1.2:1046 <10.77.1.2:1047 ",
+		"PORT 10,77,1,2,4,22\r\nRETR x\r\nPORT 10,77,1,2,4,23\r\nRETR y\r\n");
+	expect_commands(V4, NULL, "PORT 10,77,1,2,4,22\r\nRETR x\r\n", true, "<10.77.1.2:1046 ",
+		"RETR x\r\n");
+}
+
+Test(dialogue, active_commands_are_translated)
+{
+	expect_commands(V4, "198.51.100.7:40000", "PORT 10,77,1,2,4,22\r\nRETR x\r\n", false,
+		"<10.77.1.2:1046 ", "PORT 198,51,100,7,156,64\r\nRETR x\r\n");
+	expect_commands(V4, "9.9.9.9:1024", "EPRT |1|10.77.1.2|1046|\r\nRETR x\r\n", false,
+		"<10.77.1.2:1046 ", "EPRT |1|9.9.9.9|1024|\r\nRETR x\r\n");
+	expect_commands(V6, "[2001:db8:ffff:ffff:ffff:ffff:ffff:7]:40000",
+		"EPRT |2|fd77:1::2|1046|\r\nRETR x\r\n", false, "<[fd77:1::2]:1046 ",
+		"EPRT |2|2001:db8:ffff:ffff:ffff:ffff:ffff:7|40000|\r\nRETR x\r\n");
+}
+
+Test(dialogue, active_commands_are_guarded)
+{
+	static const struct {
+		const char *at, *command, *asked;
+		enum dialogue_problem problem;
+	} table[] = {
+		/* The trap that opened a client's port 22 with the kernel's helper. */
+		{V4, "PORT 10,77,1,2,0,22", "!<10.77.1.2:22 ", DIALOGUE_LOW_PORT},
+		{V4, "PORT 10,77,1,2,3,255", "!<10.77.1.2:1023 ", DIALOGUE_LOW_PORT},
+		{V4, "PORT 10,77,1,2,0,0", "!<10.77.1.2:0 ", DIALOGUE_LOW_PORT},
+		{V4, "EPRT |1|10.77.1.2|22|", "!<10.77.1.2:22 ", DIALOGUE_LOW_PORT},
+		{V6, "EPRT |2|fd77:1::2|22|", "!<[fd77:1::2]:22 ", DIALOGUE_LOW_PORT},
+		{V4, "PORT 10,77,1,3,4,22", "!<10.77.1.3:1046 ", DIALOGUE_FOREIGN_HOST},
+		{V4, "PORT 10,77,2,2,4,22", "!<10.77.2.2:1046 ", DIALOGUE_FOREIGN_HOST},
+		{V6, "EPRT |2|fd77:1::3|1046|", "!<[fd77:1::3]:1046 ", DIALOGUE_FOREIGN_HOST},
+		{V6, "PORT 10,77,1,2,4,22", "!<10.77.1.2:1046 ", DIALOGUE_OTHER_FAMILY},
+		{V6, "EPRT |1|10.77.1.2|1046|", "!<10.77.1.2:1046 ", DIALOGUE_OTHER_FAMILY},
+		{V4, "EPRT |2|fd77:1::2|1046|", "!<[fd77:1::2]:1046 ", DIALOGUE_OTHER_FAMILY},
+		{V4, "EPRT |3|x|1046|", "!<:0 ", DIALOGUE_OTHER_FAMILY},
+		{V4, "PORT", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4, "PORT 10,77,1,2,4,22,1", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4, "PORT 10, 77,1,2,4,22", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4, "PORT 10,77,1,2,4,22 10,77,1,2,4,23", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4, "PORT 10,77,1,2,4,256", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4, "EPRT |1|10.77.1.2|65536|", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4, "EPRT |1|::ffff:10.77.1.2|1046", "!<:0 ", DIALOGUE_UNREADABLE},
+		{V4,
+			"PORT 10,77,1,2,4,22                                                     "
+			"          x",
+			"!<:0 ", DIALOGUE_UNREADABLE},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		char line[128];
+		struct fixture f;
+
+		snprintf(line, sizeof(line), "%s\r\nNOOP\r\n", table[i].command);
+		expect_commands(table[i].at, NULL, line, false, table[i].asked, "NOOP\r\n");
+		begin(&f, table[i].at, true);
+		cr_assert(buffer_append(&f.from_client, line, strlen(line)));
+		cr_expect_eq(dialogue_commands(&f.dialogue, &f.from_client, &f.to_server, false),
+			DIALOGUE_REFUSE);
+		cr_expect_eq(f.dialogue.held_command.problem, table[i].problem, "%s: %d", line,
+			(int)f.dialogue.held_command.problem);
+		end(&f);
+	}
+}
+
+/* While a command is held, later ones wait and replies to earlier ones go on, also held ones. */
+Test(dialogue, a_held_command_holds_back_only_what_follows_it)
+{
+	struct fixture f;
+
+	begin(&f, V4, true);
+	f.later = true;
+	client(&f, "NOOP\r\nPASV\r\nPORT 10,77,1,2,4,22\r\nRETR x\r\nPORT 1\r\n");
+	cr_expect_str_eq(text_of(&f.to_server), "NOOP\r\nPASV\r\n");
+	server(&f, "200 noop\r\n" R227);
+	cr_expect_str_eq(text_of(&f.to_client), "200 noop\r\n" R227);
+	cr_expect_str_eq(f.asked, "<10.77.1.2:1046 10.77.2.2:1046 ");
+	cr_expect(f.dialogue.held_command.active);
+	cr_assert(
+		dialogue_release_command(&f.dialogue, &f.to_server, &f.dialogue.held_command.door));
+	cr_expect_eq(dialogue_ports_waiting(&f.dialogue), 1);
+	pump(&f);
+	cr_expect_str_eq(
+		text_of(&f.to_server), "NOOP\r\nPASV\r\nPORT 10,77,1,2,4,22\r\nRETR x\r\n");
+	end(&f);
+}
+
+Test(dialogue, a_refused_command_is_answered_in_its_turn)
+{
+	struct fixture f;
+
+	begin(&f, V4, true);
+	f.deny = true;
+	client(&f, "NOOP\r\nPORT 10,77,1,2,4,22\r\nSTAT\r\nEPRT |1|10.77.1.2|1046|\r\n");
+	cr_expect_str_eq(text_of(&f.to_server), "NOOP\r\nSTAT\r\n");
+	cr_expect_eq(f.to_client.length, 0);
+	server(&f, "200 noop\r\n211-a\r\n");
+	cr_expect_str_eq(text_of(&f.to_client), "200 noop\r\n425 no way\r\n211-a\r\n");
+	server(&f, "211 b\r\n");
+	cr_expect_str_eq(text_of(&f.to_client),
+		"200 noop\r\n425 no way\r\n211-a\r\n211 b\r\n425 no way\r\n");
+	end(&f);
+}
+
+Test(dialogue, tells_what_becomes_of_doors_to_the_client)
+{
+	struct fixture f;
+
+	begin(&f, V4, true);
+	client(&f, "PORT 10,77,1,2,4,22\r\n");
+	cr_expect_eq(dialogue_ports_waiting(&f.dialogue), 1);
+	server(&f, "200 ok\r\n");
+	cr_expect_eq(dialogue_ports_waiting(&f.dialogue), 0);
+	cr_expect_str_eq(f.asked, "<10.77.1.2:1046 ");
+	client(&f, "RETR x\r\n");
+	server(&f, "150 go\r\n226 done\r\n");
+	client(&f, "PORT 10,77,1,2,4,23\r\n");
+	server(&f, "500 no\r\n");
+	client(&f,
+		"PORT 10,77,1,2,4,24\r\nRETR x\r\n\xff\xf4\xff\xf2"
+		"ABOR\r\n");
+	server(&f, "200 ok\r\n150 go\r\n426 broken\r\n226 aborted\r\n");
+	cr_expect_str_eq(
+		f.asked, "<10.77.1.2:1046 done <10.77.1.2:1047 refused <10.77.1.2:1048 abort ");
+	end(&f);
+}
+
+Test(dialogue, epsv_all_means_what_it_says)
+{
+	struct fixture f;
+
+	begin(&f, V4, true);
+	client(&f, "EPSV ALL\r\n");
+	server(&f, "502 what?\r\n"); /* then it is not agreed */
+	client(&f, "PORT 10,77,1,2,4,22\r\n");
+	server(&f, "200 ok\r\n");
+	client(&f, "EPSV ALL\r\n");
+	server(&f, "200 ok\r\n");
+	client(&f, "PORT 10,77,1,2,4,22\r\nEPSV\r\n");
+	server(&f, R229);
+	cr_expect_str_eq(f.asked, "<10.77.1.2:1046 !<:0 10.77.2.2:1046 ");
+	cr_expect(strstr(text_of(&f.to_client), "200 ok\r\n425 no way\r\n229 "));
+	end(&f);
+}
+
+Test(dialogue, a_command_cut_off_by_the_end_goes_nowhere)
+{
+	struct fixture f;
+
+	begin(&f, V4, true);
+	client(&f, "NOOP\r\nPORT 10,77,1,2,4,2");
+	cr_expect_eq(
+		dialogue_commands(&f.dialogue, &f.from_client, &f.to_server, true), DIALOGUE_IDLE);
+	cr_expect_str_eq(text_of(&f.to_server), "NOOP\r\n");
+	end(&f);
+}
+
+/* A server behind translation of its own, passive_address = server. */
+Test(dialogue, the_server_s_own_address_instead)
+{
+	static const struct {
+		const char *at, *reply, *asked, *to_client;
+	} table[] = {
+		{V4, "227 Here (192,168,0,5,4,22)\r\n", "10.77.2.2:1046 ",
+			"227 Entering Passive Mode (10,77,2,2,4,22).\r\n"},
+		{V4, "227-a\r\n 0,0,0,0,4,22\r\n227 b\r\n", "10.77.2.2:1046 ",
+			"227 Entering Passive Mode (10,77,2,2,4,22).\r\n"},
+		{V4, "227 as it is (10,77,2,2,4,22)\r\n", "10.77.2.2:1046 ",
+			"227 as it is (10,77,2,2,4,22)\r\n"},
+		{V4, "227 (192,168,0,5,0,22)\r\n", "!10.77.2.2:22 ", "425 no\r\n"},
+		{V6, "227 (192,168,0,5,4,22)\r\n", "!192.168.0.5:1046 ", "425 no\r\n"},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		size_t size = strlen(table[i].reply);
+
+		for (size_t split = 0; split <= size; split++) {
+			struct fixture f;
+
+			begin(&f, table[i].at, true);
+			f.dialogue.options.server_address = true;
+			client(&f, "PASV\r\n");
+			server_bytes(&f, table[i].reply, split);
+			server_bytes(&f, table[i].reply + split, size - split);
+			server(&f, "200 behind\r\n");
+			cr_expect_str_eq(f.asked, table[i].asked);
+			cr_expect_eq(strncmp(text_of(&f.to_client), table[i].to_client,
+					     strlen(table[i].to_client)),
+				0, "%s", text_of(&f.to_client));
+			cr_expect(strstr(text_of(&f.to_client), "\r\n200 behind\r\n"));
+			end(&f);
+		}
+	}
 }
 
 /* A remote must not be able to bring us down: PORT inside the greeting. */
@@ -221,7 +498,7 @@ Test(dialogue, own_answer_waits_for_the_end_of_a_reply)
 	client(&f, "PORT 1\r\n");
 	cr_expect_str_eq(text_of(&f.to_client), "220-hello\r\n");
 	server(&f, "220 there\r\n");
-	cr_expect_eq(strncmp(text_of(&f.to_client), "220-hello\r\n220 there\r\n502 ", 26), 0);
+	cr_expect_str_eq(text_of(&f.to_client), "220-hello\r\n220 there\r\n425 no way\r\n");
 	cr_expect_eq(f.to_server.length, 0);
 	end(&f);
 }
@@ -240,7 +517,7 @@ Test(dialogue, own_answers_are_bounded_and_do_not_wait_for_ever)
 	dialogue_stop_waiting(&f.dialogue); /* a server that never answers ABOR */
 	for (int i = 0; i < 10; i++)
 		pump(&f);
-	cr_expect_eq(f.counts.active_refused, 100);
+	cr_expect_eq(f.counts.active_commands, 100);
 	cr_expect_not(dialogue_is_owing(&f.dialogue));
 	end(&f);
 }
@@ -256,7 +533,7 @@ Test(dialogue, a_transfer_is_no_reason_to_stop_waiting)
 	cr_expect_not(dialogue_is_owing(&f.dialogue));
 	server(&f, "226 done\r\n");
 	cr_expect_not(dialogue_in_transfer(&f.dialogue));
-	cr_expect(strstr(text_of(&f.to_client), "226 done\r\n502 "));
+	cr_expect(strstr(text_of(&f.to_client), "226 done\r\n425 no way\r\n"));
 	end(&f);
 }
 
@@ -302,15 +579,15 @@ Test(dialogue, survives_a_drifting_count)
 	begin(&f, V4, true);
 	client(&f, "\r\nNOOP\r\nABOR\r\nPASV\r\n"); /* the server answers none of the first */
 	server(&f, R227);
-	cr_expect_str_eq(f.asked, "10.77.2.2:1046 ");
+	cr_expect_str_eq(f.asked, "abort 10.77.2.2:1046 ");
 	client(&f, "PASV\r\n"); /* or too often */
 	server(&f, "226 a\r\n226 b\r\n" R227);
-	cr_expect_str_eq(f.asked, "10.77.2.2:1046 10.77.2.2:1046 ");
+	cr_expect_str_eq(f.asked, "abort 10.77.2.2:1046 10.77.2.2:1046 ");
 	for (int i = 0; i < 500; i++) /* or never, while others are asked */
 		client(&f, i % 2 ? "NOOP\r\n" : "PASV\r\n");
 	buffer_consume(&f.to_server, f.to_server.length);
 	server(&f, R227);
-	cr_expect_eq(f.dialogue.held.active, false);
+	cr_expect_eq(f.dialogue.held_reply.active, false);
 	end(&f);
 }
 
@@ -360,8 +637,8 @@ Test(dialogue, commands_ahead_of_the_greeting)
 	server(&f, "220 hi\r\n331 who\r\n");
 	cr_expect_str_eq(text_of(&f.to_client), "220 hi\r\n331 who\r\n");
 	server(&f, "200 noop\r\n" R229);
-	cr_expect_eq(
-		strncmp(text_of(&f.to_client), "220 hi\r\n331 who\r\n200 noop\r\n502 ", 31), 0);
-	cr_expect_str_eq(f.asked, "10.77.2.2:1046 ");
+	cr_expect_str_eq(
+		text_of(&f.to_client), "220 hi\r\n331 who\r\n200 noop\r\n425 no way\r\n" R229);
+	cr_expect_str_eq(f.asked, "!<:0 10.77.2.2:1046 ");
 	end(&f);
 }
