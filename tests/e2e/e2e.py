@@ -1,18 +1,25 @@
 """What the end-to-end tests share: a lab for each file, tests as functions, connections made inside namespaces."""
-import ctypes
+import ipaddress
 import json
 import os
-import subprocess
+import resource
 import sys
+import tempfile
 import time
 import traceback
+import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 from lab import Lab, LabError, run, wait_until  # noqa: E402,F401
+from talk import Caller, Journal, WireError, generate  # noqa: E402
+from traffic import Traffic, Try, WireHere  # noqa: E402,F401
 
 CLIENT = {4: "10.77.1.2", 6: "fd77:1::2"}
 OTHER = {4: "10.77.1.3", 6: "fd77:1::3"}
 REMOTE = {4: "10.77.2.2", 6: "fd77:2::2"}
+REMOTE2 = {4: "10.77.2.3", 6: "fd77:2::3"}
+OUTSIDE = {4: "10.77.2.1", 6: "fd77:2::1"}
+EXTERNAL = {4: "10.77.2.101", 6: "fd77:2::101"}  # the gateway's second address outside
 
 # Tries to connect from SOURCE to HOST PORT within SECONDS, `count` at a time; prints how many were let through.
 CONNECT = """
@@ -48,8 +55,73 @@ def place(address, port):
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-class Bench(Lab):
-    """A lab with a few more hands."""
+class Bench(Lab, Traffic):
+    """A lab with a few more hands: those of Traffic for packets, `admin`, `inspector` and `journal` (talk.py) for the server."""
+
+    def __init__(self, *words, **options):
+        super().__init__(*words, **options)
+        self.children, self.listeners, self.token = [], {}, 0
+        self.admin = self.inspector = self.journal = None
+
+    def talk(self, folder):
+        """Once the lab is up. `folder` takes the generated code of the wire's messages."""
+        self.pb = generate(folder)
+        self.admin = Caller.from_file(self, "policy/admin.token")
+        self.inspector = Caller.from_file(self, "inspector.token")
+        self.journal = Journal(self, self.admin.token)
+
+    def settle(self):
+        """After each test: what it left behind is no door for the next one, and what it left dead lives again."""
+        for listener in self.listeners.values():
+            self.drain(listener)
+        try:
+            dead = [(h, n) for h, n in (("policy", "posternd"), ("gw1", "postern-agent")) if not self.program(h, n).pid()]
+            for host, name in dead:
+                self.start(host, name)
+            if dead:
+                self.joined("gw1")
+            self.admin.cancel_all()
+        except (WireError, OSError, LabError) as error:
+            print(f"      live grants could not be cancelled: {error}")
+
+    def hang_up(self):
+        for one in (self.admin, self.inspector, self.journal):
+            if one:
+                one.close()
+
+    def outbound(self, family, port, **more):
+        """The fields of a request: CLIENT may connect to REMOTE's port."""
+        return {"client": CLIENT[family], "remote": REMOTE[family], "remote_port": port, **more}
+
+    def inbound(self, family, port, **more):
+        """The fields of a request: REMOTE may connect to CLIENT's port, where nothing else is said."""
+        return {"direction": 1, "client": CLIENT[family], "client_port": port, "remote": REMOTE[family], **more}
+
+    def table(self):
+        return run("ip", "netns", "exec", self.namespace("gw1"), "nft", "list", "table", "inet", "postern").stdout
+
+    def holds(self, grant):
+        """Whether the kernel has anything of a grant's door: an element whose value is its id, or an object named by it."""
+        as_address = str(ipaddress.IPv6Address(uuid.UUID(grant.id).int))
+        text = self.table()
+        return as_address in text or grant.id in text or grant.id.replace("-", "") in text
+
+    def shut(self, grant):
+        """Waits until nothing is left of a door: it goes a moment after the journal's entry."""
+        wait_until(lambda: not self.holds(grant), "nothing is left of the door")
+
+    def rules(self):
+        """How many rules our table has: grants are elements, never rules."""
+        listing = run("ip", "netns", "exec", self.namespace("gw1"), "nft", "-j", "list", "table", "inet", "postern").stdout
+        return sum(1 for item in json.loads(listing)["nftables"] if "rule" in item)
+
+    def restart_agent(self, signo=9, **settings):
+        self.restart("gw1", "postern-agent", signo, **settings)
+        self.joined("gw1")
+
+    def restart_server(self, signo=9, **settings):
+        self.restart("policy", "posternd", signo, **settings)
+        self.joined("gw1")
 
     def connect(self, address, port, source, seconds=1.0, count=1):
         done = self.run("client1", "python3", "-c", CONNECT, source, address, str(port), str(seconds), str(count))
@@ -99,32 +171,6 @@ class Bench(Lab):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-class WireHere:
-    """This very process enters a host's network for a while."""
-
-    def __init__(self, lab, host):
-        self.path = f"/var/run/netns/{lab.namespace(host)}"
-
-    def __enter__(self):
-        self.back = os.open("/proc/self/ns/net", os.O_RDONLY)
-        self._enter(self.path)
-
-    def __exit__(self, *_):
-        self._setns(self.back)
-        os.close(self.back)
-
-    def _enter(self, path):
-        fd = os.open(path, os.O_RDONLY)
-        self._setns(fd)
-        os.close(fd)
-
-    @staticmethod
-    def _setns(fd):
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(fd, 0x40000000) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-
-
 def sanitizer_findings(lab):
     """What a sanitized program wrote into its log before it died, or about leaks when it ended."""
     found = []
@@ -150,18 +196,24 @@ def left_behind(lab):
     return found
 
 
-def main(tests, policy_disk=None):
+def main(tests, policy_disk=None, **settings):
+    """settings: of the programs, like posternd={"unused_timeout": "2s"}; an underscore for the hyphen of a program's name."""
     if os.geteuid() != 0:
         print("skipped: network namespaces need root")
         sys.exit(77)
     name = os.path.basename(sys.argv[0])[5:-3][:5]
+    chosen = sys.argv[1:]  # names of tests, to run these alone
+    tests = [t for t in tests if not chosen or t.__name__ in chosen]
     lab = Bench(name=f"{name}{os.getpid()}")
-    lab.children = []
     lab.policy_disk = policy_disk
+    lab.settings = {program.replace("_", "-"): keys for program, keys in settings.items()}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    generated = tempfile.TemporaryDirectory()
     failed = 0
     before = set(run("ip", "netns", "list").stdout.split())
     try:
         lab.up()
+        lab.talk(generated.name)
         for test in tests:
             began = time.monotonic()
             try:
@@ -173,12 +225,16 @@ def main(tests, policy_disk=None):
                 traceback.print_exc()
                 for program in lab.programs():
                     print(f"--- {program.host} {program.name}: {program.pid()}\n{program.tail()}", file=sys.stderr)
+            lab.settle()
         if not failed:
             lab.verify()
     finally:
         for child in lab.children:
             child.kill()
             child.wait()
+        lab.close_traffic()
+        lab.hang_up()
+        generated.cleanup()
         folder = lab.folder
         lab.end_programs()
         for finding in sanitizer_findings(lab):

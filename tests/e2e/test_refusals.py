@@ -34,9 +34,9 @@ def who_are_you(lab):
 
 def what_do_you_want(lab):
     fails(lab, 1, "unknown", *request(gateway="gw9"))
-    fails(lab, 2, "remote", *request(to="[fd77:2::2]:80"))
+    fails(lab, 2, "--to: ", *request(to="[fd77:2::2]:80"))
     fails(lab, 2, "--to", *request(to="10.77.2.2"))
-    fails(lab, 2, "flags", *request("--flag", "bidirectional"))
+    fails(lab, 2, "--flag: ", *request("--flag", "bidirectional"))
     fails(lab, 2, "TIMEOUT", *request("--flag", "timeout", "--flag", "allow-multiple"))
     fails(lab, 2, "did you mean", *request("--flag", "timeuot"))
     fails(lab, 1, "NO_KERNEL_MODE", *request("--flag", "no-kernel-mode"))
@@ -62,7 +62,7 @@ def scope_and_quota(lab):
     fails(lab, 12, "scope", *request(gateway="gw2"), **small)
     fails(lab, 14, "not connected", *request(gateway="gw2"))
     lab.run("inspector", "env", f"POSTERN_TOKEN_FILE={small['POSTERN_TOKEN_FILE']}", "postern", *request(to=f"{REMOTE[4]}:2000"))
-    fails(lab, 13, "limit", *request(to=f"{REMOTE[4]}:2001"), **small)
+    fails(lab, 13, "max_grants", *request(to=f"{REMOTE[4]}:2001"), **small)
 
 
 def a_deadline_leaves_nothing_open(lab):

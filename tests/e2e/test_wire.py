@@ -85,8 +85,8 @@ def the_program_speaks_it(lab):
 
 
 def thousands_of_bad_peers_leave_nothing(lab):
-    for url, peers in (("tls+tcp://10.77.0.1:7411", 1000), ("tcp://127.0.0.1:7412", 3000),
-                       (f"ipc://{lab.folder}/policy/posternd.sock", 3000)):
+    for url, peers in (("tls+tcp://10.77.0.1:7411", 500), ("tcp://127.0.0.1:7412", 2000),
+                       (f"ipc://{lab.folder}/policy/posternd.sock", 2000)):
         host = "inspector" if url.startswith("tls") else "policy"
 
         def churn(count):

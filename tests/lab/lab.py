@@ -149,6 +149,7 @@ class Lab:
         self.folder = f"{RUN}/{self.name}"
         self.gateways = 1
         self.policy_disk = None  # size of a file system of its own for the database, like "4m"
+        self.settings = {}  # of programs, from the beginning: {"posternd": {"unused_timeout": "2s"}}
 
     # ---- names ----
 
@@ -198,6 +199,8 @@ class Lab:
 
     def _host(self, host):
         run("ip", "netns", "add", self.namespace(host))
+        # No duplicate address detection: the first packet of a lab that is up waits for nobody.
+        self._sysctl(host, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
         self._ip(host, "link", "set", "lo", "up")
 
     def _address(self, host, device, *addresses):
@@ -221,6 +224,11 @@ class Lab:
     def _sysctl(self, host, *settings):
         run("ip", "netns", "exec", self.namespace(host), "sysctl", "-qw", *settings)
 
+    def second_client_address(self, n):
+        """For "from another client"."""
+        self._ip(f"client{n}", "addr", "add", f"10.77.{2 * n - 1}.3/24", "dev", "eth0")
+        self._ip(f"client{n}", "addr", "add", f"fd77:{2 * n - 1}::3/64", "dev", "eth0", "nodad", "preferred_lft", "0")
+
     def build_gateway(self, n):
         """gwN with its client and remote, without programs. Also what a reboot of a gateway is: see reboot()."""
         c, r = 2 * n - 1, 2 * n
@@ -229,8 +237,10 @@ class Lab:
         self._management(f"gw{n}", 10 + n)
         self._cable(f"gw{n}", "inside", [f"10.77.{c}.1/24", f"fd77:{c}::1/64"], f"client{n}", "eth0",
                     [f"10.77.{c}.2/24", f"fd77:{c}::2/64"])
-        self._cable(f"gw{n}", "outside", [f"10.77.{r}.1/24", f"10.77.{r}.101/24", f"fd77:{r}::1/64"], f"remote{n}", "eth0",
-                    [f"10.77.{r}.2/24", f"fd77:{r}::2/64"])
+        # The gateway has two addresses outside; the remote two, for "only that address".
+        self._cable(f"gw{n}", "outside", [f"10.77.{r}.1/24", f"10.77.{r}.101/24", f"fd77:{r}::1/64", f"fd77:{r}::101/64"],
+                    f"remote{n}", "eth0", [f"10.77.{r}.2/24", f"10.77.{r}.3/24", f"fd77:{r}::2/64", f"fd77:{r}::3/64"])
+        self.second_client_address(n)
         for host, net in ((f"client{n}", c), (f"remote{n}", r)):
             self._ip(host, "route", "add", "default", "via", f"10.77.{net}.1")
             self._ip(host, "-6", "route", "add", "default", "via", f"fd77:{net}::1")
@@ -245,11 +255,8 @@ class Lab:
         self._ip("policy", "link", "add", "br0", "type", "bridge")
         self._address("policy", "br0", "10.77.0.1/24", "fd77::1/64")
         self._management("inspector", 2)
-        # A second client address, for "from another client".
         for n in range(1, self.gateways + 1):
             self.build_gateway(n)
-            self._ip(f"client{n}", "addr", "add", f"10.77.{2 * n - 1}.3/24", "dev", "eth0")
-            self._ip(f"client{n}", "addr", "add", f"fd77:{2 * n - 1}::3/64", "dev", "eth0", "nodad", "preferred_lft", "0")
 
     # ---- programs ----
 
@@ -264,9 +271,25 @@ class Lab:
             program.start(["/usr/sbin/vsftpd", f"{self.folder}/{host}.vsftpd.conf"], notify=False,
                           ready=lambda: ":21 " in run("ip", "netns", "exec", self.namespace(host), "ss", "-Hltn").stdout)
         else:
-            conf = {"posternd": f"{self.folder}/policy/posternd.conf"}.get(name, f"{self.folder}/{host}.{name}.conf")
-            program.start([name, "-d", "-c", conf])
+            program.start([name, "-d", "-c", f"{self.folder}/{self.conf(host, name)}"])
         return program
+
+    def conf(self, host, name):
+        return {"posternd": "policy/posternd.conf"}.get(name, f"{host}.{name}.conf")
+
+    def configure(self, host, name, **settings):
+        """Sets keys of a program's configuration file; None removes one. It takes them in when it is started again."""
+        with open(f"{self.folder}/{self.conf(host, name)}", encoding="utf-8") as f:
+            lines = [line for line in f.read().splitlines() if line.partition("=")[0].strip() not in settings]
+        lines += [f"{key} = {value}" for key, value in settings.items() if value is not None]
+        self.write(self.conf(host, name), "\n".join(lines) + "\n")
+
+    def restart(self, host, name, signo=signal.SIGTERM, **settings):
+        """Ends a program and starts it again, with another configuration if settings are given."""
+        self.kill(host, name, signo)
+        if settings:
+            self.configure(host, name, **settings)
+        return self.start(host, name)
 
     def kill(self, host, name, signo=signal.SIGKILL):
         self.program(host, name).end(signo)
@@ -292,10 +315,14 @@ class Lab:
             f.write(bytes(range(256)) * 40)
         with open(f"{files}/large.bin", "wb") as f:
             f.truncate(64 * 1024 * 1024)
+        os.makedirs(f"{files}/upload")
+        os.chmod(f"{files}/upload", 0o777)
         os.makedirs("/var/run/vsftpd/empty", exist_ok=True)
         self.write(f"remote{n}.vsftpd.conf", "\n".join([
             "listen=NO", "listen_ipv6=YES", "background=NO", "anonymous_enable=YES", "local_enable=NO", "no_anon_password=YES",
-            f"anon_root={files}", "pasv_min_port=40000", "pasv_max_port=40999", "pasv_enable=YES", "xferlog_enable=NO",
+            f"anon_root={files}", "pasv_min_port=40000", "pasv_max_port=40999", "pasv_enable=YES",
+            "port_enable=YES", "connect_from_port_20=YES", "write_enable=YES", "anon_upload_enable=YES",
+            "xferlog_enable=YES", "xferlog_std_format=NO", f"vsftpd_log_file={self.folder}/remote{n}.transfers.log",
             "seccomp_sandbox=NO", "isolate=NO", "isolate_network=NO",  # sessions stay where `down` finds them
             "max_per_ip=0", "max_clients=0", "secure_chroot_dir=/var/run/vsftpd/empty", ""]))
         self.start(f"remote{n}", "vsftpd")
@@ -311,8 +338,9 @@ class Lab:
         self.run("policy", "postern", "filter", "add", f"ftp-{gateway}", "--gateway", gateway, "--out", f"{self.folder}/{gateway}.ftp.token")
         self.write(f"{gateway}.postern-agent.conf", f"{common}token_file = {self.folder}/{gateway}.agent.token\nmode = enforce\n")
         self.write(f"{gateway}.postern-ftp.conf", f"{common}token_file = {self.folder}/{gateway}.ftp.token\ngateway = {gateway}\n")
-        self.start(gateway, "postern-agent")
-        self.start(gateway, "postern-ftp")
+        for name in ("postern-agent", "postern-ftp"):
+            self.configure(gateway, name, **self.settings.get(name, {}))
+            self.start(gateway, name)
         self.tproxy(gateway)
         self.joined(gateway)
 
@@ -334,6 +362,7 @@ class Lab:
             self.run("policy", "posternd", "init", f"{self.folder}/policy", "--listen", f"ipc://{self.folder}/policy/posternd.sock",
                      "--listen", "tls+tcp://10.77.0.1:7411", "--listen", "tls+tcp://[fd77::1]:7411", "--listen", "tcp://127.0.0.1:7412", "--name", "10.77.0.1", "--name",
                      "fd77::1", "--name", "policy")
+            self.configure("policy", "posternd", **self.settings.get("posternd", {}))
             self.start("policy", "posternd")
             self.run("policy", "postern", "protocol", "register", "ftp", "--transport", "tcp", "--port", "21")
             self.run("policy", "postern", "policy", "allow-protocol", "ftp")
@@ -396,7 +425,6 @@ class Lab:
         run("ip", "netns", "delete", self.namespace(f"gw{n}"))
         wait_until(lambda: "eth0" not in run("ip", "-n", self.namespace(f"client{n}"), "-o", "link").stdout, "the old cables are gone")
         self.build_gateway(n)
-        self._ip(f"client{n}", "addr", "add", f"10.77.{2 * n - 1}.3/24", "dev", "eth0")
         self.start(f"gw{n}", "postern-agent")
         self.start(f"gw{n}", "postern-ftp")
         self.tproxy(f"gw{n}")

@@ -70,6 +70,7 @@ class Connection:
 
     def __init__(self, url, token, pb, ca=None, name="postern_wire.py"):
         self.pb, self.next_call, self.parked = pb, 0, {}
+        self.patience = None  # when to give up waiting for a frame (monotonic); None = never
         self.socket = open_stream(url, ca)
         hello = pb["frame"].Hello(versions=[1], token=token, name=name)
         self.send(kind=HELLO, body=hello.SerializeToString())
@@ -91,11 +92,15 @@ class Connection:
     def _exactly(self, size):
         data = bytearray()
         while len(data) < size:
+            if self.patience is not None:
+                self.socket.settimeout(min(20, max(0.001, self.patience - time.monotonic())))
             try:
                 more = self.socket.recv(size - len(data))
             except (socket.timeout, TimeoutError):
                 if data:
                     raise
+                if self.patience is not None and time.monotonic() >= self.patience:
+                    raise WireError(4, "nothing came in time") from None
                 self.send(kind=PING)  # between frames: our heartbeat
                 continue
             except OSError as error:
