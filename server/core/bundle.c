@@ -210,7 +210,7 @@ static void on_decided(void *arg, uint64_t sequence, const struct error *err)
 		grant_hold(grant);
 		grant->door.with_next = i + 1 < decision->count;
 		request_decided(grant, err);
-		if (grant->door.place == SYNC_OUT)
+		if (grant->door.place == WANTED_OUT)
 			grant->door.with_next = false;
 		grant_release(grant);
 	}

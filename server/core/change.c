@@ -45,7 +45,7 @@ static void renewed(struct grant *grant)
 	struct waiter *waiter;
 	take_times(grant);
 	gateway_retell(grant->gateway, &grant->door);
-	if (!gateway_is_up(grant->gateway) || grant->door.place == SYNC_OUT)
+	if (!gateway_is_up(grant->gateway) || grant->door.place == WANTED_OUT)
 		grant_answer_range(grant, UNTIL_CHANGED, UNTIL_CHANGED, &none);
 	while ((waiter = grant_waiting(grant, UNTIL_CHANGED, UNTIL_CHANGED)))
 		waiter->until = UNTIL_INSTALLED;

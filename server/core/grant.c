@@ -54,8 +54,8 @@ struct grant *grant_new(struct core *core, const struct grant_record *record,
 
 static void grant_free(struct grant *grant)
 {
-	assert(!grant->waiters && !grant->is_live && grant->door.place == SYNC_OUT &&
-		grant->cut.place == SYNC_OUT);
+	assert(!grant->waiters && !grant->is_live && grant->door.place == WANTED_OUT &&
+		grant->cut.place == WANTED_OUT);
 	grant_leave_books(grant);
 	session_remove_grant(grant);
 	loop_timer_clear(grant->core->loop, &grant->timer);
@@ -66,12 +66,12 @@ static void grant_free(struct grant *grant)
 
 bool grant_is_closed(const struct grant *grant)
 {
-	return grant->ended && grant->end_committed && grant->door.place == SYNC_OUT;
+	return grant->ended && grant->end_committed && grant->door.place == WANTED_OUT;
 }
 
 static bool is_gone(const struct grant *grant)
 {
-	return grant_is_closed(grant) && grant->cut.place == SYNC_OUT && !grant->record.cut &&
+	return grant_is_closed(grant) && grant->cut.place == WANTED_OUT && !grant->record.cut &&
 		!grant->cut_wished && grant->change.kind == CHANGE_NONE;
 }
 
@@ -150,7 +150,7 @@ static void stop_living(struct grant *grant)
 
 void grant_arm(struct grant *grant)
 {
-	if (grant->committed && !grant->ended && grant->door.place == SYNC_OUT &&
+	if (grant->committed && !grant->ended && grant->door.place == WANTED_OUT &&
 		grant->record.state != GRANT_RESERVED && grant->change.kind != CHANGE_EXTERNAL &&
 		line_is_first(&grant->line))
 		gateway_arm(grant->gateway, &grant->door);

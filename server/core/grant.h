@@ -50,7 +50,7 @@ struct grant {
 	struct grant *live_next, *live_previous; /* of the gateway, newest first */
 	struct grant *ended_next; /* of struct facts */
 	struct line_place line;
-	struct sync_door door, cut;
+	struct wanted door, cut;
 	struct external_place external;
 	struct grant_change change;
 	struct loop_timer timer;

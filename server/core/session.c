@@ -79,7 +79,7 @@ static void leave_quota(struct session *session)
 
 static void session_free(struct session *session)
 {
-	assert(session->watch.place == WATCH_OUT);
+	assert(session->watch.place == WANTED_OUT);
 	table_remove(&session->core->sessions, &session->by_id);
 	loop_timer_clear(session->core->loop, &session->clock);
 	leave_quota(session);
@@ -91,7 +91,8 @@ static void leave(struct session *session)
 {
 	session->stage = SESSION_GONE;
 	loop_timer_clear(session->core->loop, &session->clock);
-	if (session->watch.place == WATCH_OUT || gateway_unwatch(session->gateway, &session->watch))
+	if (session->watch.place == WANTED_OUT ||
+		gateway_unwatch(session->gateway, &session->watch))
 		session_free(session);
 }
 

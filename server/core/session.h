@@ -12,7 +12,7 @@
 #define POSTERN_SERVER_CORE_SESSION_H
 
 #include "server/core/core.h"
-#include "server/fleet/watch.h"
+#include "server/fleet/wanted.h"
 #include "server/store/record.h"
 
 struct session;
@@ -41,7 +41,7 @@ struct session {
 	enum session_stage stage;
 	struct principal *filter; /* whose quota it counts against, NULL = nobody's */
 	struct gateway *gateway;
-	struct watch watch; /* of its primary connection */
+	struct wanted watch; /* of its primary connection */
 	struct grant *grants; /* tied to it and not yet gone */
 	uint64_t live_grants;
 	struct loop_timer clock;

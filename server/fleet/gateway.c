@@ -11,17 +11,17 @@
 #include "server/core/grant.h"
 #include "server/core/session.h"
 
-static struct grant *grant_of(struct sync_door *door)
+struct grant *grant_of_door(struct wanted *door)
 {
 	return (struct grant *)((char *)door - offsetof(struct grant, door));
 }
 
-static struct session *session_of(struct watch *watch)
+struct session *session_of_watch(struct wanted *watch)
 {
 	return (struct session *)((char *)watch - offsetof(struct session, watch));
 }
 
-static struct grant *grant_of_cut(struct sync_door *cut)
+struct grant *grant_of_cut(struct wanted *cut)
 {
 	return (struct grant *)((char *)cut - offsetof(struct grant, cut));
 }
@@ -108,13 +108,12 @@ void gateway_attach(struct gateway *gateway, struct agent_link *link)
 
 static void forget_leaving(struct gateway *gateway)
 {
-	struct sync_door *door;
-	struct watch *watch;
+	struct wanted *door, *watch;
 	sync_close(&gateway->sync);
-	while ((door = sync_pop_gone(&gateway->sync, 0)))
-		grant_door_gone(grant_of(door));
-	while ((watch = watches_pop_gone(&gateway->sync.watches, 0)))
-		session_unwatched(session_of(watch));
+	while ((door = wanted_pop_gone(&gateway->sync.doors, 0)))
+		grant_door_gone(grant_of_door(door));
+	while ((watch = wanted_pop_gone(&gateway->sync.primaries, 0)))
+		session_unwatched(session_of_watch(watch));
 }
 
 void gateway_lost(struct gateway *gateway, const char *why)
@@ -164,41 +163,41 @@ void gateway_pump(struct gateway *gateway)
 	}
 }
 
-void gateway_arm(struct gateway *gateway, struct sync_door *door)
+void gateway_arm(struct gateway *gateway, struct wanted *door)
 {
-	sync_add(&gateway->sync, door);
+	wanted_add(&gateway->sync.doors, door);
 	post_pump(gateway);
 }
 
-bool gateway_disarm(struct gateway *gateway, struct sync_door *door)
+bool gateway_disarm(struct gateway *gateway, struct wanted *door)
 {
-	bool out = sync_remove(&gateway->sync, door);
+	bool out = wanted_remove(&gateway->sync.doors, door);
 	if (!out)
 		post_pump(gateway);
 	return out;
 }
 
-void gateway_watch(struct gateway *gateway, struct watch *watch)
+void gateway_watch(struct gateway *gateway, struct wanted *watch)
 {
-	watches_add(&gateway->sync.watches, watch);
+	wanted_add(&gateway->sync.primaries, watch);
 	post_pump(gateway);
 }
 
-bool gateway_unwatch(struct gateway *gateway, struct watch *watch)
+bool gateway_unwatch(struct gateway *gateway, struct wanted *watch)
 {
-	bool out = watches_remove(&gateway->sync.watches, watch);
+	bool out = wanted_remove(&gateway->sync.primaries, watch);
 	if (!out)
 		post_pump(gateway);
 	return out;
 }
 
-void gateway_retell(struct gateway *gateway, struct sync_door *door)
+void gateway_retell(struct gateway *gateway, struct wanted *door)
 {
-	sync_retell(&gateway->sync, door);
+	wanted_retell(&gateway->sync.doors, door);
 	post_pump(gateway);
 }
 
-void gateway_cut(struct gateway *gateway, struct sync_door *cut)
+void gateway_cut(struct gateway *gateway, struct wanted *cut)
 {
 	sync_add_cut(&gateway->sync, cut);
 	post_pump(gateway);
@@ -207,16 +206,15 @@ void gateway_cut(struct gateway *gateway, struct sync_door *cut)
 void gateway_applied(
 	struct gateway *gateway, uint64_t sequence, uint64_t kernel_us, struct facts *facts)
 {
-	struct sync_door *door;
-	struct watch *watch;
-	while ((door = sync_pop_held(&gateway->sync, sequence)))
-		grant_installed(grant_of(door), kernel_us, facts);
+	struct wanted *door, *watch;
+	while ((door = wanted_pop_held(&gateway->sync.doors, sequence)))
+		grant_installed(grant_of_door(door), kernel_us, facts);
 	while ((door = sync_pop_cut(&gateway->sync, sequence)))
 		grant_cut_done(grant_of_cut(door), facts);
-	while ((door = sync_pop_gone(&gateway->sync, sequence)))
-		grant_door_gone(grant_of(door));
-	while ((watch = watches_pop_held(&gateway->sync.watches, sequence)))
-		session_watched(session_of(watch));
-	while ((watch = watches_pop_gone(&gateway->sync.watches, sequence)))
-		session_unwatched(session_of(watch));
+	while ((door = wanted_pop_gone(&gateway->sync.doors, sequence)))
+		grant_door_gone(grant_of_door(door));
+	while ((watch = wanted_pop_held(&gateway->sync.primaries, sequence)))
+		session_watched(session_of_watch(watch));
+	while ((watch = wanted_pop_gone(&gateway->sync.primaries, sequence)))
+		session_unwatched(session_of_watch(watch));
 }

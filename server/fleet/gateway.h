@@ -56,16 +56,21 @@ void gateway_attach(struct gateway *gateway, struct agent_link *link);
 /* The connection, or its stream, has ended. */
 void gateway_lost(struct gateway *gateway, const char *why);
 
-void gateway_arm(struct gateway *gateway, struct sync_door *door);
+/* Whose they are. */
+struct grant *grant_of_door(struct wanted *door);
+struct grant *grant_of_cut(struct wanted *cut);
+struct session *session_of_watch(struct wanted *watch);
+
+void gateway_arm(struct gateway *gateway, struct wanted *door);
 /* True: the door is out. False: grant_door_gone() follows. */
-bool gateway_disarm(struct gateway *gateway, struct sync_door *door);
+bool gateway_disarm(struct gateway *gateway, struct wanted *door);
 /* The agent is told of it again: its time has changed. */
-void gateway_retell(struct gateway *gateway, struct sync_door *door);
+void gateway_retell(struct gateway *gateway, struct wanted *door);
 /* The flows of this grant are to be cut; grant_cut_done() follows, when the agent is there. */
-void gateway_cut(struct gateway *gateway, struct sync_door *cut);
+void gateway_cut(struct gateway *gateway, struct wanted *cut);
 /* The same for a session's primary connection: session_watched(), session_unwatched() follow. */
-void gateway_watch(struct gateway *gateway, struct watch *watch);
-bool gateway_unwatch(struct gateway *gateway, struct watch *watch);
+void gateway_watch(struct gateway *gateway, struct wanted *watch);
+bool gateway_unwatch(struct gateway *gateway, struct wanted *watch);
 /* Sends what waits, as far as the link takes it. */
 void gateway_pump(struct gateway *gateway);
 /* Items up to `sequence` are in the kernel. */

@@ -117,7 +117,7 @@ static void applied(struct gateway *gateway, const struct report *report, struct
 			continue;
 		if (!failure->external_taken)
 			grant_refused(grant, failure->cause);
-		else if (sync_drop(&gateway->sync, &grant->door, report->sync_sequence))
+		else if (wanted_drop(&gateway->sync.doors, &grant->door, report->sync_sequence))
 			grant_external_taken(grant, failure->cause);
 	}
 	gateway_applied(gateway, report->sync_sequence, report->kernel_us, facts);

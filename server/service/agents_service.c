@@ -222,12 +222,12 @@ struct item_wire {
 	Postern__V1__Door *door_pointers[SYNC_DOORS_MAX];
 	char removed[SYNC_REMOVED_MAX][ID_TEXT_SIZE], cut[SYNC_CUT_MAX][ID_TEXT_SIZE];
 	char *removed_pointers[SYNC_REMOVED_MAX], *cut_pointers[SYNC_CUT_MAX];
-	Postern__V1__Primary primaries[WATCHES_MAX];
-	Postern__V1__Primary *primary_pointers[WATCHES_MAX];
-	struct flow_wire primary_flows[WATCHES_MAX];
-	char sessions[WATCHES_MAX][ID_TEXT_SIZE];
-	char unwatched[WATCHES_REMOVED_MAX][ID_TEXT_SIZE];
-	char *unwatched_pointers[WATCHES_REMOVED_MAX];
+	Postern__V1__Primary primaries[SYNC_PRIMARIES_MAX];
+	Postern__V1__Primary *primary_pointers[SYNC_PRIMARIES_MAX];
+	struct flow_wire primary_flows[SYNC_PRIMARIES_MAX];
+	char sessions[SYNC_PRIMARIES_MAX][ID_TEXT_SIZE];
+	char unwatched[SYNC_REMOVED_MAX][ID_TEXT_SIZE];
+	char *unwatched_pointers[SYNC_REMOVED_MAX];
 };
 
 struct sync_stream {
@@ -235,22 +235,6 @@ struct sync_stream {
 	struct gateway *gateway;
 	struct rpc_call *call;
 };
-
-static struct grant *grant_of(struct sync_door *door)
-{
-	return (struct grant *)((char *)door - offsetof(struct grant, door));
-}
-
-static struct grant *grant_of_cut(struct sync_door *cut)
-{
-	return (struct grant *)((char *)cut - offsetof(struct grant, cut));
-}
-
-static const struct session_record *session_of(const struct watch *watch)
-{
-	return &((const struct session *)((const char *)watch - offsetof(struct session, watch)))
-			->record;
-}
 
 static void primary_to_wire(const struct session_record *record, struct item_wire *wire, size_t i)
 {
@@ -263,18 +247,19 @@ static void primary_to_wire(const struct session_record *record, struct item_wir
 	wire->primary_pointers[i] = message;
 }
 
-static void watches_to_wire(
-	const struct watch_item *item, struct item_wire *wire, Postern__V1__SyncItem *message)
+static void primaries_to_wire(
+	const struct sync_item *item, struct item_wire *wire, Postern__V1__SyncItem *message)
 {
-	for (size_t i = 0; i < item->added_count; i++)
-		primary_to_wire(session_of(item->added[i]), wire, i);
-	for (size_t i = 0; i < item->removed_count; i++) {
-		id_format(&session_of(item->removed[i])->id, wire->unwatched[i]);
+	for (size_t i = 0; i < item->primary_count; i++)
+		primary_to_wire(&session_of_watch(item->primaries[i])->record, wire, i);
+	for (size_t i = 0; i < item->primaries_removed_count; i++) {
+		id_format(&session_of_watch(item->primaries_removed[i])->record.id,
+			wire->unwatched[i]);
 		wire->unwatched_pointers[i] = wire->unwatched[i];
 	}
-	message->n_primaries = item->added_count;
+	message->n_primaries = item->primary_count;
 	message->primaries = wire->primary_pointers;
-	message->n_primaries_removed = item->removed_count;
+	message->n_primaries_removed = item->primaries_removed_count;
 	message->primaries_removed = wire->unwatched_pointers;
 }
 
@@ -291,12 +276,12 @@ static bool stream_send(void *arg, const struct sync_item *item)
 	if (!wire)
 		return false;
 	for (size_t i = 0; i < item->door_count; i++) {
-		const struct grant *grant = grant_of(item->doors[i]);
+		const struct grant *grant = grant_of_door(item->doors[i]);
 		door_to_wire(&grant->record, grant_left_ms(grant), &wire->doors[i]);
 		wire->door_pointers[i] = &wire->doors[i].message;
 	}
 	for (size_t i = 0; i < item->removed_count; i++) {
-		id_format(&grant_of(item->removed[i])->record.id, wire->removed[i]);
+		id_format(&grant_of_door(item->removed[i])->record.id, wire->removed[i]);
 		wire->removed_pointers[i] = wire->removed[i];
 	}
 	for (size_t i = 0; i < item->cut_count; i++) {
@@ -312,7 +297,7 @@ static bool stream_send(void *arg, const struct sync_item *item)
 	message.doors = wire->door_pointers;
 	message.n_removed = item->removed_count;
 	message.removed = wire->removed_pointers;
-	watches_to_wire(&item->watches, wire, &message);
+	primaries_to_wire(item, wire, &message);
 	bool sent = rpc_item(stream->call, &message.base) == STATUS_OK;
 	free(wire);
 	return sent;
