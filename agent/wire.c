@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert(
+	(int)REPORT_PRIMARY_ENDED == (int)POSTERN__V1__REPORT_KIND__REPORT_KIND_PRIMARY_ENDED,
+	"same numbers");
+
 /* ---- doors ---- */
 
 static bool is_port(uint32_t port)

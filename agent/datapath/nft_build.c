@@ -27,7 +27,7 @@
 #define LIMITED_MS (8 * DAY_MS)
 #define UNLIMITED_MS (3660 * DAY_MS)
 
-static struct nftnl_set *new_set(const struct nft *nft, const struct nft_map *map)
+struct nftnl_set *nft_set_of(const struct nft *nft, const struct nft_map *map)
 {
 	struct nftnl_set *set = nftnl_set_alloc();
 	char name[16];
@@ -122,7 +122,7 @@ static bool put_elements(struct nft *nft, const struct door *door,
 		struct nft_part part;
 		nft_part(door, section->kind, i, &part);
 		if (!set)
-			set = new_set(nft, &part.map);
+			set = nft_set_of(nft, &part.map);
 		struct nftnl_set_elem *element = set ? nftnl_set_elem_alloc() : NULL;
 		if (!element) {
 			built = false;
@@ -171,7 +171,7 @@ bool nft_build_section_removal(
 bool nft_build_element_removal(
 	struct nft *nft, const struct nft_map *map, const uint8_t *key, uint32_t key_size)
 {
-	struct nftnl_set *set = new_set(nft, map);
+	struct nftnl_set *set = nft_set_of(nft, map);
 	struct nftnl_set_elem *element = set ? nftnl_set_elem_alloc() : NULL;
 	if (element) {
 		nftnl_set_elem_add(set, element);

@@ -15,6 +15,7 @@
 #define NFT_OBJECT_BYTES 40 /* a named object's name: "g" and the grant */
 #define NFT_KEYS_MOST 4096 /* of one door: they fit one transaction */
 
+struct nftnl_set;
 struct nlmsghdr;
 struct mnl_socket;
 struct mnl_nlmsg_batch;
@@ -143,6 +144,8 @@ void nft_understand_nat(const char *text, struct door *door);
 struct nft_building {
 	bool exclusive, closed;
 };
+/* Names the map, for its elements; NULL: memory ran out. */
+struct nftnl_set *nft_set_of(const struct nft *nft, const struct nft_map *map);
 bool nft_build_section(struct nft *nft, const struct door *door, const struct nft_section *section,
 	struct nft_building building);
 bool nft_build_section_removal(

@@ -100,18 +100,6 @@ static int on_elements(const struct nlmsghdr *message, void *arg)
 	return reading->stopped ? nft_no_memory() : MNL_CB_OK;
 }
 
-static struct nftnl_set *set_named(const struct nft *nft, const struct nft_map *map)
-{
-	struct nftnl_set *set = nftnl_set_alloc();
-	char name[16];
-	if (!set)
-		return NULL;
-	nft_map_name(name, map);
-	nftnl_set_set_str(set, NFTNL_SET_TABLE, nft->table);
-	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
-	return set;
-}
-
 static enum status out_of_memory(struct error *err)
 {
 	return error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
@@ -122,7 +110,7 @@ enum status nft_read_map(struct nft *nft, const struct nft_map *map, void (*begi
 {
 	char request[REQUEST_BYTES];
 	struct reading reading = {.map = map, .element = cb, .arg = arg};
-	struct nftnl_set *set = set_named(nft, map);
+	struct nftnl_set *set = nft_set_of(nft, map);
 	enum status status;
 	if (!set)
 		return out_of_memory(err);
@@ -149,7 +137,7 @@ bool nft_read_element(struct nft *nft, const struct nft_part *part, struct nft_e
 	char request[REQUEST_BYTES];
 	struct nft_element found = {0};
 	struct reading reading = {.map = &part->map, .element = keep_element, .arg = &found};
-	struct nftnl_set *set = set_named(nft, &part->map);
+	struct nftnl_set *set = nft_set_of(nft, &part->map);
 	struct nftnl_set_elem *element = set ? nftnl_set_elem_alloc() : NULL;
 	enum status status = STATUS_RESOURCE_EXHAUSTED;
 	if (element) {

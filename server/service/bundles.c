@@ -68,16 +68,13 @@ static void on_bundle(void *arg, struct bundle_waiter *waiter, const struct erro
 static struct bundle_call *call_new(
 	struct services *services, struct rpc_call *rpc, void (*on_end)(void *, enum status))
 {
-	struct bundle_call *call = calloc(1, sizeof *call);
-	if (!call) {
-		fail_without_memory(rpc);
+	struct bundle_call *call = call_state_new(rpc, sizeof *call, on_end);
+	if (!call)
 		return NULL;
-	}
 	call->services = services;
 	call->call = rpc;
 	call->waiter.done = on_bundle;
 	call->waiter.arg = call;
-	rpc_on_end(rpc, on_end, call);
 	return call;
 }
 

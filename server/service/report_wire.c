@@ -11,6 +11,10 @@
 #define FAILURES_MAX (2 * SYNC_DOORS_MAX)
 #define AGE_MAX_MS (7ULL * 86400 * 1000)
 
+_Static_assert(
+	(int)REPORT_PRIMARY_ENDED == (int)POSTERN__V1__REPORT_KIND__REPORT_KIND_PRIMARY_ENDED,
+	"same numbers");
+
 static bool failures_from_wire(const Postern__V1__Report *message, struct report *ret_report)
 {
 	size_t count = message->n_failures < FAILURES_MAX ? message->n_failures : FAILURES_MAX;

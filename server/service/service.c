@@ -1,6 +1,7 @@
 #include "server/service/service.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 char *wire_text(const char *text)
@@ -76,6 +77,16 @@ void fail_without_memory(struct rpc_call *call)
 	struct error err;
 	error_set(&err, STATUS_RESOURCE_EXHAUSTED, "the server is out of memory");
 	rpc_fail(call, &err);
+}
+
+void *call_state_new(struct rpc_call *call, size_t size, void (*on_end)(void *arg, enum status why))
+{
+	void *state = calloc(1, size);
+	if (state)
+		rpc_on_end(call, on_end, state);
+	else
+		fail_without_memory(call);
+	return state;
 }
 
 enum status services_init(

@@ -79,6 +79,10 @@ struct grant_wire {
 };
 /* Fails a call for want of memory. */
 void fail_without_memory(struct rpc_call *call);
+/* Zeroed memory for a call that is answered later; `on_end` gets it when nobody waits any more.
+ * NULL: the call was failed. */
+void *call_state_new(
+	struct rpc_call *call, size_t size, void (*on_end)(void *arg, enum status why));
 void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
 	const struct grant_timing *timing, struct grant_wire *ret_wire);
 

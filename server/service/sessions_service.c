@@ -63,14 +63,11 @@ static void on_close_end(void *arg, enum status why)
 
 static struct waiting_call *waiting_new(struct rpc_call *call, void (*on_end)(void *, enum status))
 {
-	struct waiting_call *waiting = calloc(1, sizeof *waiting);
-	if (!waiting) {
-		fail_without_memory(call);
+	struct waiting_call *waiting = call_state_new(call, sizeof *waiting, on_end);
+	if (!waiting)
 		return NULL;
-	}
 	waiting->call = call;
 	waiting->waiter = (struct session_waiter){.done = on_answer, .arg = waiting};
-	rpc_on_end(call, on_end, waiting);
 	return waiting;
 }
 
