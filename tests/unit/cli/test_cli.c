@@ -1,56 +1,17 @@
 /* Whole command lines against a server on the real RPC runtime. */
-#include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "client/cli/cli.h"
 #include "postern/v1/types.pb-c.h"
-#include "tests/unit/client/fake_server.h"
-
-static struct fake *fake;
-static char *out_text, *err_text;
-
-static void set_up(void)
-{
-	fake = fake_start();
-	setenv("POSTERN_SERVER", fake_url(fake), 1);
-	setenv("POSTERN_TOKEN_FILE", fake_token_file(fake), 1);
-	unsetenv("POSTERN_CA_FILE");
-}
-
-static void tear_down(void)
-{
-	fake_stop(fake);
-	free(out_text);
-	free(err_text);
-}
+#include "tests/unit/cli/command_line.h"
 
 TestSuite(cli, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static int run_words(char *const *argv)
-{
-	size_t out_size, err_size;
-	int argc = 0;
-
-	while (argv[argc] != NULL)
-		argc++;
-	free(out_text);
-	free(err_text);
-	FILE *out = open_memstream(&out_text, &out_size);
-	FILE *err = open_memstream(&err_text, &err_size);
-	int code = cli_run(argc, argv, out, err);
-	fclose(out);
-	fclose(err);
-	return code;
-}
-
-#define RUN(...) run_words((char *[]){(char *)"postern", __VA_ARGS__, NULL})
 #define REQUEST                                                                                    \
 	"grant", "request", "--gateway", "gw1", "--client", "10.77.1.2", "--to", "10.77.2.2:1046", \
 		"--protocol", "ftp"
-#define RID "01a20d1e-0000-7000-8000-000000000001"
 
 Test(cli, grants)
 {

@@ -1,57 +1,29 @@
 /* What protocol definitions allow, what filters may ask for, and what a gateway says of itself: as
  * whole lines, against a server on the real RPC runtime that answers what it was asked. */
-#include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "client/cli/cli.h"
-#include "tests/unit/client/fake_server.h"
+#include "tests/unit/cli/command_line.h"
 
-static struct fake *fake;
-static char *out_text, *err_text;
 static char folder[] = "/tmp/postern-scope-XXXXXX";
 static char token[64];
 
-static void set_up(void)
+static void set_up_with_folder(void)
 {
-	fake = fake_start();
-	setenv("POSTERN_SERVER", fake_url(fake), 1);
-	setenv("POSTERN_TOKEN_FILE", fake_token_file(fake), 1);
-	unsetenv("POSTERN_CA_FILE");
+	set_up();
 	cr_assert_not_null(mkdtemp(folder));
 	snprintf(token, sizeof(token), "%s/t", folder);
 }
 
-static void tear_down(void)
+static void tear_down_with_folder(void)
 {
 	unlink(token);
 	rmdir(folder);
-	fake_stop(fake);
-	free(out_text);
-	free(err_text);
+	tear_down();
 }
 
-TestSuite(cli_scope, .init = set_up, .fini = tear_down, .timeout = 60);
-
-static int run_words(char *const *argv)
-{
-	size_t out_size, err_size;
-	int argc = 0;
-
-	while (argv[argc] != NULL)
-		argc++;
-	free(out_text);
-	free(err_text);
-	FILE *out = open_memstream(&out_text, &out_size);
-	FILE *err = open_memstream(&err_text, &err_size);
-	int code = cli_run(argc, argv, out, err);
-	fclose(out);
-	fclose(err);
-	return code;
-}
-
-#define RUN(...) run_words((char *[]){(char *)"postern", __VA_ARGS__, NULL})
+TestSuite(cli_scope, .init = set_up_with_folder, .fini = tear_down_with_folder, .timeout = 60);
 
 static void check_out(const char *part)
 {
