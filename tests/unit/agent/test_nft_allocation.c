@@ -3,7 +3,6 @@
  * dumped and removed. Nothing may crash or leak (AddressSanitizer); what fails says so; what says
  * that it succeeded did; and the same call afterwards puts all right. In a network namespace of its
  * own; skipped without root. Linked with --wrap. */
-#include <criterion/criterion.h>
 #include <libmnl/libmnl.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/expr.h>
@@ -18,26 +17,13 @@
 #include <string.h>
 
 #include "agent/datapath/nft_internal.h"
+#include "tests/unit/failing_allocator.h"
 
-static unsigned until_failure; /* 0 = never */
-
-static bool fails(void)
+static bool allocation_fails(void)
 {
-	return until_failure > 0 && --until_failure == 0;
+	return is_the_nth();
 }
 
-#define FAILING(result, name, parameters, arguments)                                               \
-	result __real_##name parameters;                                                           \
-	result __wrap_##name parameters;                                                           \
-	result __wrap_##name parameters                                                            \
-	{                                                                                          \
-		return fails() ? NULL : __real_##name arguments;                                   \
-	}
-
-FAILING(void *, malloc, (size_t size), (size))
-FAILING(void *, calloc, (size_t count, size_t size), (count, size))
-FAILING(void *, realloc, (void *old, size_t size), (old, size))
-FAILING(char *, strdup, (const char *text), (text))
 FAILING(struct nftnl_table *, nftnl_table_alloc, (void), ())
 FAILING(struct nftnl_chain *, nftnl_chain_alloc, (void), ())
 FAILING(struct nftnl_rule *, nftnl_rule_alloc, (void), ())
@@ -176,7 +162,7 @@ static enum status carry_over(struct nft *on)
 }
 
 /* Fails each allocation of a step once, or each `stride`th; afterwards it succeeds. */
-static void fail_each(const char *name, enum status (*step)(struct nft *on), unsigned stride)
+static void fail_within(const char *name, enum status (*step)(struct nft *on), unsigned stride)
 {
 	unsigned failures = 0;
 	for (unsigned n = 1;; n += stride) {
@@ -213,18 +199,18 @@ static void run(enum nft_renewal renewal)
 		}
 		until_failure = 0;
 	}
-	fail_each("install", install, 97);
-	fail_each("add", add_all, 1);
+	fail_within("install", install, 97);
+	fail_within("add", add_all, 1);
 	cr_assert_eq(look_at_all(nft), STATUS_OK);
-	fail_each("renew", renew_all, 1);
-	fail_each("replace", replace_one, 1);
-	fail_each("dump", look_at_all, 7);
-	fail_each("install again", install, 997);
+	fail_within("renew", renew_all, 1);
+	fail_within("replace", replace_one, 1);
+	fail_within("dump", look_at_all, 7);
+	fail_within("install again", install, 997);
 	cr_assert_eq(look_at_all(nft), STATUS_OK);
 	cr_assert_eq(carry_over(nft), STATUS_OK);
 	cr_assert_eq(look_at_all(nft), STATUS_OK);
-	fail_each("remove", remove_all, 1);
-	fail_each("dump nothing", look_at_none, 7);
+	fail_within("remove", remove_all, 1);
+	fail_within("dump nothing", look_at_none, 7);
 	nft_close(nft);
 }
 

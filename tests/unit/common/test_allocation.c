@@ -1,7 +1,5 @@
 /* Every allocation of common fails once, the n-th for n from 1 until none is left to fail. Linked
  * with --wrap. */
-#include <criterion/criterion.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,62 +11,14 @@
 #include "common/file.h"
 #include "common/loop.h"
 #include "common/table.h"
+#include "tests/unit/failing_allocator.h"
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t size);
-
-static atomic_int until_failure; /* 0 = never */
-
-static bool fails(void)
+static bool allocation_fails(void)
 {
-	return until_failure > 0 && --until_failure == 0;
+	return is_the_nth();
 }
 
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	return fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-	return fails() ? NULL : __real_realloc(old, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return fails() ? NULL : __real_strdup(text);
-}
-
-char *__wrap_strndup(const char *text, size_t size)
-{
-	return fails() ? NULL : __real_strndup(text, size);
-}
-
-/* Runs `attempt` until it no longer meets a failure; returns how many allocations it makes. */
-static int fail_each(bool (*attempt)(void))
-{
-	for (int n = 1;; n++) {
-		bool succeeded;
-
-		until_failure = n;
-		succeeded = attempt();
-		if (until_failure > 0) {
-			until_failure = 0;
-			cr_assert(succeeded, "fails without a failing allocation");
-			return n - 1;
-		}
-		cr_assert_not(succeeded, "allocation %d failed unnoticed", n);
-		cr_assert_lt(n, 1000);
-	}
-}
+FAILING(char *, strndup, (const char *text, size_t size), (text, size))
 
 struct settings {
 	char *name, *path;
@@ -148,12 +98,12 @@ Test(allocation, failures_are_reported)
 
 	close(fd);
 	cr_assert_eq(file_write(path, config, strlen(config), 0600, 1, NULL), STATUS_OK);
-	cr_assert_geq(fail_each(read_config), 6);
+	cr_assert_geq(fail_each("config", read_config), 6);
 	memset(big, 'x', 50000);
 	cr_assert_eq(file_write(path, big, 50000, 0600, 1, NULL), STATUS_OK);
-	cr_assert_geq(fail_each(read_big_file), 4);
-	cr_assert_eq(fail_each(make_loop), 1);
-	cr_assert_eq(fail_each(fill_buffer), 2);
+	cr_assert_geq(fail_each("file", read_big_file), 4);
+	cr_assert_eq(fail_each("loop", make_loop), 1);
+	cr_assert_eq(fail_each("buffer", fill_buffer), 2);
 	unlink(path);
 	free(big);
 }

@@ -7,40 +7,14 @@
 #include "server/core/bundle.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
+#include "tests/unit/failing_allocator.h"
 #include "tests/unit/server/store_fixture.h"
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-char *__real_strdup(const char *text);
-
 static pthread_t loop_thread;
-static unsigned until_failure; /* 0 = never */
 
-static bool fails(void)
+static bool allocation_fails(void)
 {
-	return until_failure > 0 && pthread_equal(pthread_self(), loop_thread) &&
-		--until_failure == 0;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	return fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-	return fails() ? NULL : __real_realloc(old, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return fails() ? NULL : __real_strdup(text);
+	return pthread_equal(pthread_self(), loop_thread) && is_the_nth();
 }
 
 /* ---- a gateway whose agent acknowledges at once ---- */
@@ -415,13 +389,30 @@ static void populate(void)
 	fixture_add_gateway(&fixture, "gw1");
 }
 
-static void restart(void)
+static void begin(void)
 {
-	struct error err;
+	struct error err = {0};
+	fixture_begin_in(&fixture, "/dev/shm");
+	populate();
+	cr_assert_eq(core_init(&core, fixture.loop, &config, fixture.store, &err), STATUS_OK);
+	core_begin(&core);
+	gateway = gateway_find(&core, "gw1");
+	attach();
+	loop_thread = pthread_self();
+}
+
+static void stop(void)
+{
 	core_stop(&core);
 	gateway_lost(gateway, "the server stops");
 	fixture_close(&fixture);
 	core_fini(&core);
+}
+
+static void restart(void)
+{
+	struct error err;
+	stop();
 	fixture_open(&fixture);
 	cr_assert_eq(core_init(&core, fixture.loop, &config, fixture.store, &err), STATUS_OK);
 	core_begin(&core);
@@ -430,24 +421,14 @@ static void restart(void)
 
 static void end(void)
 {
-	core_stop(&core);
-	gateway_lost(gateway, "the test ends");
-	fixture_close(&fixture);
-	core_fini(&core);
+	stop();
 	fixture_end(&fixture);
 }
 
-static void fail_each(bool (*live)(uint16_t port))
+static void live_through_failures(bool (*live)(uint16_t port))
 {
-	struct error err = {0};
 	bool failed_before = false;
-	fixture_begin_in(&fixture, "/dev/shm");
-	populate();
-	cr_assert_eq(core_init(&core, fixture.loop, &config, fixture.store, &err), STATUS_OK);
-	core_begin(&core);
-	gateway = gateway_find(&core, "gw1");
-	attach();
-	loop_thread = pthread_self();
+	begin();
 	cr_assert(live(999), "without failures it works");
 	for (unsigned n = 1; n < 2000; n++) {
 		until_failure = n;
@@ -476,12 +457,12 @@ static void fail_each(bool (*live)(uint16_t port))
 
 Test(core_allocation, every_allocation_fails_once, .timeout = 110)
 {
-	fail_each(live_once);
+	live_through_failures(live_once);
 }
 
 Test(core_allocation, every_further_allocation_fails_once, .timeout = 110)
 {
-	fail_each(live_further);
+	live_through_failures(live_further);
 }
 
 /* ---- loading ---- */
@@ -492,13 +473,7 @@ Test(core_allocation, every_allocation_of_a_start_fails_once, .timeout = 110)
 	struct opener session;
 	struct error err = {0};
 	struct id none = {{0}};
-	fixture_begin_in(&fixture, "/dev/shm");
-	populate();
-	cr_assert_eq(core_init(&core, fixture.loop, &config, fixture.store, &err), STATUS_OK);
-	core_begin(&core);
-	gateway = gateway_find(&core, "gw1");
-	attach();
-	loop_thread = pthread_self();
+	begin();
 	for (uint16_t port = 1; port <= 3; port++)
 		cr_assert(request(&caller, &none, port));
 	struct grant_ask ask = inbound(5);
@@ -509,10 +484,7 @@ Test(core_allocation, every_allocation_of_a_start_fails_once, .timeout = 110)
 	while (batches_under_way > 0)
 		loop_step(fixture.loop, 20);
 	for (unsigned n = 1; n < 2000; n++) {
-		core_stop(&core);
-		gateway_lost(gateway, "the server stops");
-		fixture_close(&fixture);
-		core_fini(&core);
+		stop();
 		fixture_open(&fixture);
 		until_failure = n;
 		enum status status = core_init(&core, fixture.loop, &config, fixture.store, &err);
