@@ -50,6 +50,11 @@ struct fake {
 	enum fake_request_mode mode;
 	unsigned cuts;
 	struct fake_counts counts;
+	bool stopping;
+	/* The counts as they were behind the last step of the loop. */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct fake_counts published;
 };
 
 extern struct fake *the_fake; /* handlers get no argument of ours */

@@ -9,7 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/file.h"
 #include "common/id.h"
 #include "common/loop.h"
@@ -285,7 +284,7 @@ static void down_now(struct fake *fake, void *arg)
 static void stop_now(struct fake *fake, void *arg)
 {
 	down_now(fake, arg);
-	loop_stop(fake->loop);
+	fake->stopping = true;
 }
 
 static _Thread_local bool is_own_thread;
@@ -295,11 +294,36 @@ bool fake_is_own_thread(void)
 	return is_own_thread;
 }
 
+static void publish(struct fake *fake)
+{
+	pthread_mutex_lock(&fake->lock);
+	if (memcmp(&fake->published, &fake->counts, sizeof(fake->counts)) != 0) {
+		memcpy(&fake->published, &fake->counts, sizeof(fake->counts));
+		pthread_cond_broadcast(&fake->changed);
+	}
+	pthread_mutex_unlock(&fake->lock);
+}
+
 static void *run(void *arg)
 {
+	struct fake *fake = arg;
+
 	is_own_thread = true;
-	loop_run(((struct fake *)arg)->loop);
+	while (!fake->stopping) {
+		loop_step(fake->loop, -1);
+		publish(fake);
+	}
 	return NULL;
+}
+
+static void init_changed(pthread_cond_t *changed)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(changed, &attributes);
+	pthread_condattr_destroy(&attributes);
 }
 
 struct fake *fake_start(void)
@@ -317,6 +341,8 @@ struct fake *fake_start(void)
 	file_write(fake->bad_token_file, bad, strlen(bad), 0600, 1, NULL);
 	fake->grants = calloc(GRANTS_MAX, sizeof(*fake->grants));
 	fake->entries = calloc(ENTRIES_MAX, sizeof(*fake->entries));
+	pthread_mutex_init(&fake->lock, NULL);
+	init_changed(&fake->changed);
 	the_fake = fake;
 	loop_new(&fake->loop, NULL);
 	pthread_create(&fake->thread, NULL, run, fake);
@@ -331,6 +357,8 @@ void fake_stop(struct fake *fake)
 	fake_do(fake, stop_now, NULL);
 	pthread_join(fake->thread, NULL);
 	loop_free(fake->loop);
+	pthread_cond_destroy(&fake->changed);
+	pthread_mutex_destroy(&fake->lock);
 	fake_policy_reset();
 	snprintf(socket, sizeof(socket), "%s/s", fake->folder);
 	unlink(socket);
@@ -421,17 +449,17 @@ struct fake_counts fake_counts(struct fake *fake)
 
 bool fake_wait(struct fake *fake, unsigned (*pick)(const struct fake_counts *), unsigned least)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
-	int64_t due = clock_mono_us() + 10000000;
-	struct fake_counts counts;
+	struct timespec due;
+	bool reached;
+	int late = 0;
 
-	do {
-		counts = fake_counts(fake);
-		if (pick(&counts) >= least)
-			return true;
-		nanosleep(&pause, NULL); /* allowed: polls with a deadline */
-	} while (clock_mono_us() < due);
-	return false;
+	clock_gettime(CLOCK_MONOTONIC, &due);
+	due.tv_sec += 10;
+	pthread_mutex_lock(&fake->lock);
+	while (!(reached = pick(&fake->published) >= least) && !late)
+		late = pthread_cond_timedwait(&fake->changed, &fake->lock, &due);
+	pthread_mutex_unlock(&fake->lock);
+	return reached;
 }
 
 struct append {

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -104,24 +105,52 @@ Test(connection, no_server_fails_after_connect_ms)
 	cr_assert_not_null(strstr(err.text, "within 300ms"), "%s", err.text);
 }
 
+/* Another program has the server's address, until somebody calls. */
+struct vacated {
+	int listener;
+	struct sockaddr_un address;
+	bool was_called;
+};
+
+static void occupy(struct vacated *vacated)
+{
+	*vacated = (struct vacated){
+		.listener = socket(AF_UNIX, SOCK_STREAM, 0), .address = {.sun_family = AF_UNIX}};
+	snprintf(vacated->address.sun_path, sizeof(vacated->address.sun_path), "%s",
+		fake_url(fake) + strlen("ipc://"));
+	unlink(vacated->address.sun_path);
+	cr_assert_eq(bind(vacated->listener, (struct sockaddr *)&vacated->address,
+			     sizeof(vacated->address)),
+		0);
+	cr_assert_eq(listen(vacated->listener, 1), 0);
+}
+
+/* The server comes up when the client has tried in vain. */
 static void *up_later(void *arg)
 {
-	const struct timespec pause = {.tv_nsec = 200000000};
+	struct vacated *vacated = arg;
+	int caller = accept(vacated->listener, NULL, NULL);
 
-	nanosleep(&pause, NULL); /* allowed: the server is late on purpose */
-	fake_up(arg);
+	vacated->was_called = caller >= 0;
+	close(vacated->listener);
+	close(caller);
+	unlink(vacated->address.sun_path);
+	fake_up(fake);
 	return NULL;
 }
 
 Test(connection, a_server_that_is_just_starting_is_waited_for)
 {
 	struct postern_options options = fake_options(fake);
+	struct vacated vacated;
 	pthread_t thread;
 
 	fake_down(fake);
-	pthread_create(&thread, NULL, up_later, fake);
+	occupy(&vacated);
+	pthread_create(&thread, NULL, up_later, &vacated);
 	cr_assert_eq(postern_connect(&options, &postern, &err), POSTERN_OK, "%s", err.text);
 	pthread_join(thread, NULL);
+	cr_assert(vacated.was_called);
 	postern_close(postern);
 }
 
