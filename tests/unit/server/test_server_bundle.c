@@ -1,28 +1,15 @@
 /* Bundles: all or none, one id, one cancel; also when denied, refused, retried, restarted. */
-#include "tests/unit/server/grant_calls.h"
+#include "tests/unit/server/world_with_agents.h"
 
-static struct world world;
-static struct fake_agent gw1, gw2;
-static struct result result, other;
+static struct result other;
 static struct bundle bundle;
 static char bundle_id[ID_TEXT_SIZE];
 
-static void begin(const char *more)
+static void begin_with_id(const char *more)
 {
 	struct id id = id_new();
 	id_format(&id, bundle_id);
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_init(&gw2, &world, "gw2");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	agent_disconnect(&gw2);
-	world_end(&world);
+	begin(more);
 }
 
 /* Asks for `count` under the test's id. */
@@ -46,7 +33,7 @@ static size_t live(void)
 Test(server_bundle, is_answered_in_order_and_travels_in_one_item)
 {
 	Postern__V1__Entry *entry;
-	begin("");
+	begin_with_id("");
 	unsigned items = gw1.items;
 	cr_assert_eq(ask_for(64), STATUS_OK, "%s", result.err.text);
 	const Postern__V1__BundleReply *reply = bundle_of(&result);
@@ -69,7 +56,7 @@ Test(server_bundle, is_answered_in_order_and_travels_in_one_item)
 
 Test(server_bundle, the_server_makes_an_id)
 {
-	begin("");
+	begin_with_id("");
 	bundle_init(&bundle, 2);
 	bundle.request.wait = POSTERN__V1__WAIT__WAIT_DECIDED;
 	cr_assert_eq(ask_bundle(&world, &bundle, &result), STATUS_OK, "%s", result.err.text);
@@ -85,7 +72,7 @@ Test(server_bundle, the_server_makes_an_id)
 /* Nothing is decided about a bundle of which one is wrong; the error says which. */
 Test(server_bundle, errors_name_the_member)
 {
-	begin("");
+	begin_with_id("");
 	bundle_init(&bundle, 3);
 #define WRONG(set, field)                                                                          \
 	do {                                                                                       \
@@ -118,7 +105,7 @@ Test(server_bundle, errors_name_the_member)
 Test(server_bundle, one_denied_denies_all)
 {
 	Postern__V1__Entry *entry;
-	begin("");
+	begin_with_id("");
 	for (int attempt = 0; attempt < 2; attempt++) { /* the same answer, from the disk */
 		bundle_init(&bundle, 3);
 		bundle.request.bundle = bundle_id;
@@ -153,7 +140,7 @@ Test(server_bundle, one_denied_denies_all)
 
 Test(server_bundle, members_count_against_the_quota)
 {
-	begin("max_live_grants_per_filter = 5\n");
+	begin_with_id("max_live_grants_per_filter = 5\n");
 	cr_expect_eq(ask_for(3), STATUS_OK);
 	result_clear(&result);
 	bundle_init(&bundle, 3);
@@ -171,7 +158,7 @@ Test(server_bundle, members_count_against_the_quota)
 /* Two of one bundle cannot have the same port; then nothing of it happened. */
 Test(server_bundle, external_ports_are_all_or_none)
 {
-	begin("");
+	begin_with_id("");
 	bundle_init(&bundle, 3);
 	for (uint32_t i = 0; i < 3; i++) {
 		bundle.grants[i] = accept_request();
@@ -206,7 +193,7 @@ static void expect_same(const char first[][ID_TEXT_SIZE], size_t count)
 Test(server_bundle, one_id_is_one_bundle)
 {
 	char first[3][ID_TEXT_SIZE];
-	begin("");
+	begin_with_id("");
 	cr_assert_eq(ask_for(3), STATUS_OK);
 	for (size_t i = 0; i < 3; i++)
 		memcpy(first[i], bundle_of(&result)->grants[i]->grant->id, ID_TEXT_SIZE);
@@ -239,7 +226,7 @@ Test(server_bundle, one_id_is_one_bundle)
 
 Test(server_bundle, one_id_with_another_content)
 {
-	begin("");
+	begin_with_id("");
 	cr_assert_eq(ask_for(3), STATUS_OK);
 	result_clear(&result);
 	for (int past = 0; past < 2; past++) {
@@ -265,7 +252,7 @@ Test(server_bundle, one_id_with_another_content)
 
 Test(server_bundle, a_retry_under_way_joins)
 {
-	begin("");
+	begin_with_id("");
 	gw1.holds_acks = true;
 	bundle_init(&bundle, 3);
 	bundle.request.bundle = bundle_id;
@@ -288,7 +275,7 @@ Test(server_bundle, a_retry_under_way_joins)
 Test(server_bundle, one_refused_by_the_gateway_ends_the_others)
 {
 	static char ids[3][ID_TEXT_SIZE];
-	begin("");
+	begin_with_id("");
 	gw1.holds_acks = true;
 	bundle_init(&bundle, 3);
 	start_grants_call(world.ftp, "RequestBundle", &bundle.request.base, 0, &result);
@@ -317,7 +304,7 @@ Test(server_bundle, one_refused_by_the_gateway_ends_the_others)
 Test(server_bundle, one_refused_after_a_restart_ends_the_others)
 {
 	static char second[ID_TEXT_SIZE];
-	begin("");
+	begin_with_id("");
 	gw1.holds_acks = true;
 	bundle_init(&bundle, 3);
 	bundle.request.wait = POSTERN__V1__WAIT__WAIT_DECIDED;
@@ -337,7 +324,7 @@ Test(server_bundle, one_refused_after_a_restart_ends_the_others)
 
 Test(server_bundle, a_missed_deadline_withdraws_all)
 {
-	begin("");
+	begin_with_id("");
 	gw1.holds_acks = true;
 	bundle_init(&bundle, 3);
 	static char ids[3][ID_TEXT_SIZE];
@@ -359,7 +346,7 @@ Test(server_bundle, a_missed_deadline_withdraws_all)
 /* Whatever happens to the link: withdrawn when it heals. */
 Test(server_bundle, a_missed_deadline_holds_for_an_agent_that_returns)
 {
-	begin("");
+	begin_with_id("");
 	gw1.holds_acks = true;
 	bundle_init(&bundle, 3);
 	start_grants_call(world.ftp, "RequestBundle", &bundle.request.base, 500, &result);
@@ -376,7 +363,7 @@ Test(server_bundle, a_missed_deadline_holds_for_an_agent_that_returns)
 
 Test(server_bundle, a_gateway_that_is_down)
 {
-	begin("");
+	begin_with_id("");
 	bundle_init(&bundle, 2);
 	bundle.grants[0].gateway = bundle.grants[1].gateway = TEXT("gw2");
 	(void)ask_bundle(&world, &bundle, &result);
@@ -386,7 +373,7 @@ Test(server_bundle, a_gateway_that_is_down)
 
 Test(server_bundle, a_disk_that_refuses_it, .timeout = 60)
 {
-	begin("");
+	begin_with_id("");
 	break_disk(true);
 	(void)ask_for(3);
 	expect_error(&result, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE, NULL);
@@ -412,7 +399,7 @@ Test(server_bundle, a_disk_that_refuses_it, .timeout = 60)
 
 Test(server_bundle, is_cancelled_as_one)
 {
-	begin("");
+	begin_with_id("");
 	cr_assert_eq(ask_for(3), STATUS_OK);
 	char first[ID_TEXT_SIZE];
 	memcpy(first, bundle_of(&result)->grants[0]->grant->id, sizeof first);
@@ -439,7 +426,7 @@ Test(server_bundle, is_cancelled_as_one)
 Test(server_bundle, is_revoked_by_an_administrator_and_cut)
 {
 	char first[ID_TEXT_SIZE];
-	begin("");
+	begin_with_id("");
 	cr_assert_eq(ask_for(2), STATUS_OK);
 	memcpy(first, bundle_of(&result)->grants[0]->grant->id, sizeof first);
 	result_clear(&result);
@@ -459,7 +446,7 @@ Test(server_bundle, is_revoked_by_an_administrator_and_cut)
 /* The caller is gone before the disk has answered. */
 Test(server_bundle, callers_that_vanish)
 {
-	begin("");
+	begin_with_id("");
 	bundle_init(&bundle, 3);
 	bundle.request.bundle = bundle_id;
 	start_grants_call(world.ftp, "RequestBundle", &bundle.request.base, 0, &result);

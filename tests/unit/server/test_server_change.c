@@ -1,34 +1,8 @@
 /* What happens to grants that exist: renewal and cut, each also when the disk refuses
  * it, the server restarts or the agent is gone. */
-#include "tests/unit/server/grant_calls.h"
+#include "tests/unit/server/world_with_agents.h"
 
-static struct world world;
-static struct fake_agent gw1;
-static struct result result, other;
-static char id[ID_TEXT_SIZE];
-
-static void begin(const char *more)
-{
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
-}
-
-static void get(uint64_t lifetime_ms, unsigned flags)
-{
-	Postern__V1__GrantRequest request = grant_request();
-	request.lifetime_ms = lifetime_ms;
-	request.flags = flags;
-	get_grant(&world, &request, id);
-	agent_settle(&gw1);
-}
+static struct result other;
 
 /* ---- renewal ---- */
 

@@ -1,21 +1,5 @@
 /* No journal, no permission: the whole server on a disk that refuses writes for a while. */
-#include "tests/unit/server/fake_agent.h"
-
-#include <signal.h>
-#include <sys/resource.h>
-
-static struct world world;
-static struct fake_agent gw1;
-static struct result result;
-
-/* Writes behind the first page fail with EFBIG: an I/O error. */
-static void break_disk(bool broken)
-{
-	struct rlimit limit = {
-		.rlim_cur = broken ? 4096 : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-	signal(SIGXFSZ, SIG_IGN);
-	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
+#include "tests/unit/server/world_with_agents.h"
 
 static void expect_unavailable(void)
 {
@@ -30,9 +14,7 @@ static void expect_unavailable(void)
 Test(server_disk, decisions_are_refused_and_facts_wait, .timeout = 60)
 {
 	char kept[ID_TEXT_SIZE], used[ID_TEXT_SIZE], brief[ID_TEXT_SIZE], session[ID_TEXT_SIZE];
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_session(&world, session);
 	request.session = session;
@@ -79,9 +61,7 @@ Test(server_disk, decisions_are_refused_and_facts_wait, .timeout = 60)
 		result.err.text);
 	result_clear(&result);
 	expect_state(&world, kept, GRANT_CANCELLED, END_SESSION_ENDED);
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
+	end();
 }
 
 /* An agent cannot join, is told so, and joins when the disk works again; meanwhile its doors stay.
@@ -89,10 +69,7 @@ Test(server_disk, decisions_are_refused_and_facts_wait, .timeout = 60)
 Test(server_disk, a_join_is_refused_and_repeated, .timeout = 60)
 {
 	struct error err;
-	char id[ID_TEXT_SIZE];
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	agent_settle(&gw1);
@@ -105,6 +82,5 @@ Test(server_disk, a_join_is_refused_and_repeated, .timeout = 60)
 	break_disk(false);
 	agent_start(&gw1, NULL, 0);
 	cr_expect_eq(gw1.door_count, 1);
-	agent_disconnect(&gw1);
-	world_end(&world);
+	end();
 }

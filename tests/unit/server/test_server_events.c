@@ -1,21 +1,5 @@
 /* Events.Watch: nobody misses anything (I8), nobody hears what is not for him. */
-#include "tests/unit/server/fake_agent.h"
-
-static struct world world;
-static struct fake_agent gw1;
-
-static void begin(void)
-{
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	agent_disconnect(&gw1);
-	world_end(&world);
-}
+#include "tests/unit/server/world_with_agents.h"
 
 struct watch {
 	uint64_t sequences[8192];
@@ -71,7 +55,6 @@ static void stop_watch(struct watch *watch)
 
 static void one_life(const char *context, bool notify)
 {
-	char id[ID_TEXT_SIZE];
 	Postern__V1__GrantRequest request = grant_request();
 	request.notify = notify;
 	request.context =
@@ -87,7 +70,7 @@ Test(server_events, a_filter_hears_of_its_own_grants_that_asked_for_it)
 	static struct watch mine, others, all;
 	static const Postern__V1__EntryKind life[] = {
 		KIND(GRANTED), KIND(INSTALLED), KIND(ESTABLISHED), KIND(ENDED), KIND(CLOSED)};
-	begin();
+	begin("");
 	Postern__V1__WatchRequest request = POSTERN__V1__WATCH_REQUEST__INIT;
 	request.from_now = true;
 	start_watch(&mine, world.ftp, &request);
@@ -110,7 +93,7 @@ Test(server_events, a_filter_hears_of_its_own_grants_that_asked_for_it)
 Test(server_events, a_cursor_resumes)
 {
 	static struct watch whole, rest;
-	begin();
+	begin("");
 	for (int i = 0; i < 20; i++)
 		one_life("x", true);
 	Postern__V1__WatchRequest request = POSTERN__V1__WATCH_REQUEST__INIT;
@@ -136,7 +119,7 @@ Test(server_events, kinds_and_grants_filter)
 {
 	static struct watch watch;
 	Postern__V1__EntryKind kind = KIND(CLOSED);
-	begin();
+	begin("");
 	Postern__V1__WatchRequest request = POSTERN__V1__WATCH_REQUEST__INIT;
 	request.n_kinds = 1;
 	request.kinds = &kind;
@@ -177,7 +160,7 @@ static void on_slow_end(void *arg, const ProtobufCMessage *reply, const struct e
 Test(server_events, one_that_is_behind_catches_up_and_misses_nothing)
 {
 	static struct slow slow;
-	begin();
+	begin("");
 	for (int i = 0; i < 100; i++)
 		one_life("x", true);
 	Postern__V1__WatchRequest request = POSTERN__V1__WATCH_REQUEST__INIT;
@@ -206,8 +189,7 @@ Test(server_events, one_that_is_behind_catches_up_and_misses_nothing)
 
 Test(server_events, roles_are_kept_apart)
 {
-	static struct result result;
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	cr_expect_eq(ask(&world, world.auditor, &request, &result), STATUS_PERMISSION_DENIED);
 	result_clear(&result);
@@ -236,8 +218,7 @@ Test(server_events, roles_are_kept_apart)
 /* A new principal works at once, and a protocol may be registered at every start of a filter. */
 Test(server_events, administration_takes_effect_at_once)
 {
-	static struct result result;
-	begin();
+	begin("");
 	Postern__V1__Principal principal = POSTERN__V1__PRINCIPAL__INIT;
 	principal.name = TEXT("tftp-filter");
 	principal.role = TEXT("filter");

@@ -1,24 +1,5 @@
 /* Requests over the wire: the whole server with a scripted agent. */
-#include "tests/unit/server/fake_agent.h"
-
-static struct world world;
-static struct fake_agent gw1, gw2;
-static struct result result;
-
-static void begin(const char *more)
-{
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_init(&gw2, &world, "gw2");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	agent_disconnect(&gw1);
-	agent_disconnect(&gw2);
-	world_end(&world);
-}
+#include "tests/unit/server/world_with_agents.h"
 
 /* I1: nothing reaches the gateway or the caller before the decision is on disk, and the caller
  * hears only when the kernel has it. */
@@ -50,7 +31,6 @@ Test(server_grants, is_answered_when_the_door_is_installed)
 	result_clear(&result);
 	agent_settle(&gw1);
 	cr_expect_eq(COUNT(&world, INSTALLED, gw1.doors[0].grant), 1);
-	expect_intact(&world);
 	end();
 }
 
@@ -68,7 +48,6 @@ Test(server_grants, decided_is_answered_without_the_gateway)
 
 Test(server_grants, ipv6_is_equal)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.client = TEXT("FD77:1:0::2");
@@ -156,7 +135,7 @@ Test(server_grants, errors_name_the_field)
 Test(server_grants, a_denial_is_journalled_and_says_which_rules)
 {
 	Postern__V1__Entry *entry;
-	char request_id[] = "0190f3a2-1111-7000-8000-000000000001", id[ID_TEXT_SIZE];
+	char request_id[] = "0190f3a2-1111-7000-8000-000000000001";
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.protocol = TEXT("dns");
@@ -201,7 +180,7 @@ Test(server_grants, a_quota_counts_what_lives)
 Test(server_grants, one_request_id_is_one_grant)
 {
 	static struct result two;
-	char request_id[] = "0190f3a2-2222-7000-8000-000000000001", id[ID_TEXT_SIZE];
+	char request_id[] = "0190f3a2-2222-7000-8000-000000000001";
 	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
@@ -255,7 +234,6 @@ Test(server_grants, one_request_id_is_one_grant)
 /* A late door is no door. */
 Test(server_grants, a_missed_deadline_leaves_nothing_open)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
@@ -312,7 +290,6 @@ Test(server_grants, a_deadline_missed_in_line)
 /* Nobody waits, nobody retries: the deadline still holds. */
 Test(server_grants, a_missed_deadline_holds_for_a_caller_that_is_gone)
 {
-	char id[ID_TEXT_SIZE];
 	begin("request_deadline = 300ms");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
@@ -333,7 +310,7 @@ Test(server_grants, a_missed_deadline_holds_for_a_caller_that_is_gone)
 /* A caller whose connection broke comes again with its request id and finds its door. */
 Test(server_grants, a_retry_after_a_lost_connection_joins)
 {
-	char request_id[] = "0190f3a2-3333-7000-8000-000000000001", id[ID_TEXT_SIZE];
+	char request_id[] = "0190f3a2-3333-7000-8000-000000000001";
 	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
@@ -403,7 +380,6 @@ Test(server_grants, equal_keys_queue)
 /* The answer to a cancellation means that the door is shut. */
 Test(server_grants, a_cancellation_is_answered_when_the_door_is_gone)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
@@ -430,7 +406,6 @@ Test(server_grants, a_cancellation_is_answered_when_the_door_is_gone)
 
 Test(server_grants, a_cancellation_of_a_gateway_that_is_down_is_answered_at_once)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
@@ -446,7 +421,7 @@ Test(server_grants, a_cancellation_of_a_gateway_that_is_down_is_answered_at_once
 /* A caller that never heard the answer knows only its request's id. */
 Test(server_grants, a_request_is_cancelled_by_its_id)
 {
-	char request_id[] = "0190f3a2-4444-7000-8000-000000000001", id[ID_TEXT_SIZE];
+	char request_id[] = "0190f3a2-4444-7000-8000-000000000001";
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.request_id = request_id;
@@ -468,7 +443,6 @@ Test(server_grants, a_request_is_cancelled_by_its_id)
 /* A caller that cancels its call wants no door. */
 Test(server_grants, a_cancelled_request_is_withdrawn)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
@@ -532,7 +506,6 @@ Test(server_grants, a_lifetime_ends_while_the_server_is_down)
 
 Test(server_grants, rules_that_change_judge_again)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
@@ -574,7 +547,6 @@ static size_t list_grants(struct rpc_client *client, bool all, const char *gatew
 
 Test(server_grants, lists_are_newest_first_and_ones_own)
 {
-	char id[ID_TEXT_SIZE];
 	begin("");
 	agent_start(&gw2, NULL, 0);
 	Postern__V1__GrantRequest request = grant_request();

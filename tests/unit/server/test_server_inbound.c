@@ -1,29 +1,5 @@
 /* Inbound grants, external addresses and ports, ranges: the whole server with a scripted agent. */
-#include "tests/unit/server/grant_calls.h"
-
-static struct world world;
-static struct fake_agent gw1;
-static struct result result;
-static char id[ID_TEXT_SIZE];
-
-static void begin(const char *more)
-{
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
-}
-
-static void get(const Postern__V1__GrantRequest *request)
-{
-	get_grant(&world, request, id);
-}
+#include "tests/unit/server/world_with_agents.h"
 
 static void expect_refused(const Postern__V1__GrantRequest *request, enum status status,
 	enum reason reason, const char *field)
@@ -69,7 +45,7 @@ Test(server_inbound, without_an_external_address_nothing_is_translated)
 	request.external = TEXT("");
 	request.client = TEXT("fd77:1::2");
 	request.remote = TEXT("fd77:2::2");
-	get(&request);
+	get_grant(&world, &request, id);
 	cr_expect_str_eq(gw1.doors[0].external, "");
 	cr_expect_eq(gw1.doors[0].external_port, 0);
 	cr_expect_str_eq(gw1.doors[0].client, "fd77:1::2");
@@ -84,7 +60,7 @@ Test(server_inbound, several_remotes_or_anybody)
 	request.remote = TEXT("");
 	request.n_remotes = 3;
 	request.remotes = remotes;
-	get(&request);
+	get_grant(&world, &request, id);
 	cr_expect_str_eq(gw1.doors[0].remote, "");
 	cr_assert_eq(gw1.doors[0].remote_count, 3);
 	cr_expect_str_eq(gw1.doors[0].remotes[0], "10.77.2.3", "sorted");
@@ -154,7 +130,7 @@ Test(server_inbound, a_port_belongs_to_one_live_grant)
 	begin("");
 	Postern__V1__GrantRequest request = accept_request();
 	request.external_port = 2000;
-	get(&request);
+	get_grant(&world, &request, id);
 	memcpy(first, id, sizeof first);
 	request.client_port = 4001;
 	(void)ask(&world, world.ftp, &request, &result);
@@ -169,14 +145,14 @@ Test(server_inbound, a_port_belongs_to_one_live_grant)
 	outbound.external_port = 2000;
 	expect_refused(&outbound, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN, NULL);
 	outbound.external_port = 0;
-	get(&outbound);
+	get_grant(&world, &outbound, id);
 	/* After a restart the books say the same; when the holder has ended they do not. */
 	restart_world(&world, &gw1);
 	agent_start(&gw1, NULL, 0);
 	expect_refused(&request, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN, NULL);
 	cr_expect_eq(cancel(&world, world.ftp, first, &result), STATUS_OK);
 	result_clear(&result);
-	get(&request);
+	get_grant(&world, &request, id);
 	cr_expect_eq(agent_door(&gw1, id)->external_port, 2000);
 	end();
 }
@@ -188,7 +164,7 @@ Test(server_inbound, every_port_of_the_range_then_none)
 	Postern__V1__GrantRequest request = accept_request();
 	for (uint32_t i = 0; i < 10; i++) {
 		request.client_port = 4000 + i;
-		get(&request);
+		get_grant(&world, &request, id);
 		uint32_t port = agent_door(&gw1, id)->external_port - 30000;
 		cr_assert_lt(port, 10);
 		cr_assert_not(seen[port], "given twice");
@@ -198,20 +174,19 @@ Test(server_inbound, every_port_of_the_range_then_none)
 	expect_refused(&request, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN, NULL);
 	cr_expect_eq(cancel(&world, world.ftp, id, &result), STATUS_OK);
 	result_clear(&result);
-	get(&request);
+	get_grant(&world, &request, id);
 	end();
 }
 
 Test(server_inbound, an_agent_without_a_range)
 {
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
+	begin_without_agents("");
 	gw1.first_port = gw1.last_port = 0;
 	agent_start(&gw1, NULL, 0);
 	Postern__V1__GrantRequest request = accept_request();
 	expect_refused(&request, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN, NULL);
 	request.external_port = 2000;
-	get(&request);
+	get_grant(&world, &request, id);
 	end();
 }
 
@@ -226,7 +201,7 @@ Test(server_inbound, a_retry_gets_the_same_port)
 	begin("");
 	Postern__V1__GrantRequest request = accept_request();
 	request.request_id = text;
-	get(&request);
+	get_grant(&world, &request, id);
 	get_grant(&world, &request, again);
 	cr_expect_str_eq(again, id);
 	uint32_t port = gw1.doors[0].external_port;
@@ -282,8 +257,7 @@ Test(server_inbound, a_port_in_use_is_exchanged_for_another)
 /* The range has one port, and it is in use: refused by the gateway, at last. */
 Test(server_inbound, no_other_port_is_a_refusal)
 {
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
+	begin_without_agents("");
 	gw1.last_port = 30000;
 	gw1.port_in_use = 30000;
 	agent_start(&gw1, NULL, 0);
@@ -302,13 +276,11 @@ Test(server_inbound, no_other_port_is_a_refusal)
 /* After a restart in the middle the choice is still the server's to change (I7). */
 Test(server_inbound, a_port_is_exchanged_after_a_restart)
 {
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
+	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = accept_request();
 	request.wait = POSTERN__V1__WAIT__WAIT_DECIDED;
-	get(&request);
+	get_grant(&world, &request, id);
 	WAIT_UNTIL(&world, gw1.door_count == 1);
 	gw1.port_in_use = gw1.doors[0].external_port;
 	restart_world(&world, &gw1);
@@ -332,7 +304,7 @@ Test(server_inbound, a_disk_that_refuses_the_other_port, .timeout = 60)
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = accept_request();
 	request.wait = POSTERN__V1__WAIT__WAIT_DECIDED;
-	get(&request);
+	get_grant(&world, &request, id);
 	WAIT_UNTIL(&world, gw1.door_count == 1);
 	gw1.port_in_use = gw1.doors[0].external_port;
 	break_disk(true);
@@ -392,7 +364,7 @@ Test(server_inbound, flows_are_told_as_client_and_remote)
 	begin("");
 	Postern__V1__GrantRequest request = accept_request();
 	request.flags = GRANT_ALLOW_MULTIPLE;
-	get(&request);
+	get_grant(&world, &request, id);
 	uint32_t port = gw1.doors[0].external_port;
 	report_inbound_flow(REPORT(FLOW_OPENED));
 	cr_assert_eq(count_entries(&world, KIND(ESTABLISHED), id, &entry), 1);

@@ -3,7 +3,7 @@
  * and go at any moment. When everything is quiet again the books of all three must agree: nobody
  * was let in twice, no flow is missing or told twice, no door is open that the journal does not
  * know, no bundle is half there, no flow survived its cut (I1, I2, I4, I5, I6, I7, I9). */
-#include "tests/unit/server/grant_calls.h"
+#include "tests/unit/server/random_lives.h"
 
 enum { ASKS = 60, FLOWS = 400, PORTS = 6, STEPS = 250, BUNDLES = 8, MEMBERS = 3, LIVES = 100 };
 
@@ -28,20 +28,12 @@ struct made_flow {
 	bool is_closed;
 };
 
-static struct world world;
-static struct fake_agent gw1;
 static struct asked asks[ASKS];
 static struct made_flow flows[FLOWS];
 static struct asked_bundle bundles[BUNDLES];
 static char cuts[LIVES][ID_TEXT_SIZE]; /* grants whose cut was promised */
 static size_t ask_count, flow_count, bundle_count, promised_cuts;
 static char session[ID_TEXT_SIZE];
-static unsigned seed;
-
-static unsigned roll(unsigned sides)
-{
-	return (unsigned)rand_r(&seed) % sides;
-}
 
 /* ---- callers ---- */
 
@@ -122,7 +114,6 @@ static void new_ask(void)
 
 static void cancel_some(void)
 {
-	static struct result result;
 	struct asked *asked = ask_count ? &asks[roll((unsigned)ask_count)] : NULL;
 	if (!asked || !asked->id[0])
 		return;
@@ -142,7 +133,6 @@ static const char *some_grant(void)
 /* The agent may be away, or on its way: nobody waits for long. */
 static void cut_some(void)
 {
-	static struct result result;
 	const char *id = some_grant();
 	if (!id || promised_cuts == LIVES)
 		return;
@@ -159,7 +149,6 @@ static void cut_some(void)
 
 static void renew_some(void)
 {
-	static struct result result;
 	Postern__V1__GrantRenewRequest request = POSTERN__V1__GRANT_RENEW_REQUEST__INIT;
 	const char *id = some_grant();
 	if (!id)
@@ -176,7 +165,6 @@ static void renew_some(void)
 
 static void commit_some(void)
 {
-	static struct result result;
 	const char *id = some_grant();
 	if (!id)
 		return;
@@ -220,7 +208,6 @@ static void new_bundle(void)
 
 static void change_bundle(void)
 {
-	static struct result result;
 	struct asked_bundle *asked = bundle_count ? &bundles[roll((unsigned)bundle_count)] : NULL;
 	if (!asked || roll(2)) {
 		new_bundle();
@@ -239,7 +226,6 @@ static void change_bundle(void)
 
 static void change_session(void)
 {
-	static struct result result;
 	if (!session[0]) {
 		get_session(&world, session);
 		return;
@@ -395,7 +381,6 @@ static void expect_flows(void)
 /* All of its members were granted, or none. */
 static void expect_bundles(void)
 {
-	static struct result result;
 	Postern__V1__GrantListRequest request = POSTERN__V1__GRANT_LIST_REQUEST__INIT;
 	request.all = true;
 	cr_assert_eq(grants_call(&world, world.admin, "List", &request.base, &result), STATUS_OK);
@@ -421,7 +406,6 @@ static void expect_distinct_ports(void)
 
 static void expect_doors(void)
 {
-	static struct result result;
 	Postern__V1__GrantListRequest request = POSTERN__V1__GRANT_LIST_REQUEST__INIT;
 	size_t active = 0;
 	cr_assert_eq(call(&world, world.admin, &postern__v1__grants__descriptor, "List",
@@ -461,11 +445,9 @@ static void quieten(void)
 
 static void run(unsigned number)
 {
-	seed = number;
 	ask_count = flow_count = bundle_count = promised_cuts = 0;
 	session[0] = '\0';
-	world_begin_in(&world, "/dev/shm", "");
-	agent_init(&gw1, &world, "gw1");
+	begin_lives(number, "");
 	for (int i = 0; i < STEPS; i++) {
 		unsigned what = roll(55);
 		if (what < 14)
@@ -509,18 +491,10 @@ static void run(unsigned number)
 	expect_bundles();
 	expect_distinct_ports();
 	expect_doors();
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
+	end();
 }
 
 Test(server_model, the_books_agree, .timeout = 110)
 {
-	const char *only = getenv("SEED");
-	if (only) {
-		run((unsigned)strtoul(only, NULL, 10));
-		return;
-	}
-	for (unsigned number = 1; number <= 12; number++)
-		run(number);
+	run_seeds(run);
 }

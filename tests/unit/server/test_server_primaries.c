@@ -1,27 +1,6 @@
 /* Sessions that are tied to a primary connection, which the gateway's agent looks for and follows.
  */
-#include "tests/unit/server/fake_agent.h"
-
-#include <signal.h>
-#include <sys/resource.h>
-
-static struct world world;
-static struct fake_agent gw1;
-static struct result result;
-
-static void begin(const char *more)
-{
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
-}
+#include "tests/unit/server/world_with_agents.h"
 
 static void watched_session(char id[static ID_TEXT_SIZE])
 {
@@ -238,10 +217,8 @@ Test(server_primaries, its_end_ends_session_and_grants)
 
 Test(server_primaries, is_nobody_elses_to_end)
 {
-	static struct fake_agent gw2;
 	char session[ID_TEXT_SIZE], plain[ID_TEXT_SIZE];
 	begin("");
-	agent_init(&gw2, &world, "gw2");
 	agent_start(&gw2, NULL, 0);
 	watched_session(session);
 	get_session(&world, plain);
@@ -254,7 +231,6 @@ Test(server_primaries, is_nobody_elses_to_end)
 	agent_settle(&gw2);
 	world_idle(&world, 100);
 	cr_expect_eq(open_sessions(), 2);
-	agent_disconnect(&gw2);
 	end();
 }
 
@@ -454,14 +430,6 @@ Test(server_primaries, are_checked)
 }
 
 /* ---- a disk that refuses writes ---- */
-
-static void break_disk(bool broken)
-{
-	struct rlimit limit = {
-		.rlim_cur = broken ? 4096 : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-	signal(SIGXFSZ, SIG_IGN);
-	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
 
 /* An open is refused and the agent forgets the connection; an end waits for the disk. */
 Test(server_primaries, no_journal, .timeout = 60)

@@ -1,26 +1,7 @@
 /* What agents report, over the wire: once each, whatever is sent again or restarted. */
-#include "tests/unit/server/fake_agent.h"
+#include "tests/unit/server/world_with_agents.h"
 
-static struct world world;
-static struct fake_agent gw1, other;
-static struct result result;
-static char id[ID_TEXT_SIZE];
-
-static void begin(void)
-{
-	world_begin(&world, "");
-	agent_init(&gw1, &world, "gw1");
-	agent_init(&other, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	agent_disconnect(&other);
-	world_end(&world);
-}
+static struct fake_agent other;
 
 static void restart_server(void)
 {
@@ -40,7 +21,7 @@ static void expect_entries(size_t established, size_t closed, size_t ended)
 Test(server_reports, a_flow_uses_the_grant_up)
 {
 	Postern__V1__Entry *entry;
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.notify = true;
 	request.context = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)TEXT("abc")};
@@ -68,7 +49,7 @@ Test(server_reports, a_flow_uses_the_grant_up)
  * server. */
 Test(server_reports, repeats_change_nothing)
 {
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.flags = GRANT_ALLOW_MULTIPLE;
 	get_grant(&world, &request, id);
@@ -100,7 +81,7 @@ Test(server_reports, repeats_change_nothing)
 /* I5: another process of the agent finds the flow in conntrack, once more in TIME_WAIT. */
 Test(server_reports, an_inventory_repeats_nothing)
 {
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	struct fake_flow flow = {id, 7};
@@ -124,7 +105,7 @@ Test(server_reports, an_inventory_repeats_nothing)
 /* I5: what an inventory lists and nobody reported is a flow like any other. */
 Test(server_reports, an_inventory_tells_what_was_missed)
 {
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	struct fake_flow flow = {id, 7};
@@ -140,7 +121,7 @@ Test(server_reports, what_an_inventory_lacks_has_ended_unseen)
 {
 	enum { FLOWS = 600 }; /* more than one piece */
 	Postern__V1__Entry *entry;
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.flags = GRANT_ALLOW_MULTIPLE;
 	get_grant(&world, &request, id);
@@ -162,7 +143,7 @@ Test(server_reports, what_an_inventory_lacks_has_ended_unseen)
 
 Test(server_reports, an_end_without_a_beginning_is_both)
 {
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	agent_report_flow(&gw1, REPORT(FLOW_CLOSED), id, 7, 4711, 0);
@@ -174,7 +155,7 @@ Test(server_reports, an_end_without_a_beginning_is_both)
 /* A conntrack id comes again for another flow of the same grant. */
 Test(server_reports, a_flow_id_may_come_again)
 {
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.flags = GRANT_ALLOW_MULTIPLE;
 	get_grant(&world, &request, id);
@@ -197,7 +178,7 @@ Test(server_reports, a_grant_of_the_past_is_read_from_the_disk)
 {
 	Postern__V1__Entry *entry;
 	char unknown[] = "0190f3a2-0000-7000-8000-00000000dead";
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.notify = true;
 	request.context = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)TEXT("abc")};
@@ -228,9 +209,7 @@ Test(server_reports, a_grant_of_the_past_is_read_from_the_disk)
 /* Another gateway's grants are none of its business. */
 Test(server_reports, an_agent_speaks_for_its_own_grants)
 {
-	static struct fake_agent gw2;
-	begin();
-	agent_init(&gw2, &world, "gw2");
+	begin("");
 	agent_start(&gw2, NULL, 0);
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
@@ -240,13 +219,12 @@ Test(server_reports, an_agent_speaks_for_its_own_grants)
 	expect_state(&world, id, GRANT_ACTIVE, 0);
 	cr_expect_eq(show(&world, id).connections, 0);
 	cr_expect_eq(gw1.door_count, 1);
-	agent_disconnect(&gw2);
 	end();
 }
 
 Test(server_reports, nonsense_is_passed_over)
 {
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	Postern__V1__Report report = POSTERN__V1__REPORT__INIT;
@@ -269,7 +247,7 @@ Test(server_reports, nonsense_is_passed_over)
 /* A flow is made before the acknowledgement of its door arrives: then the door was installed. */
 Test(server_reports, a_use_may_come_before_the_acknowledgement)
 {
-	begin();
+	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
 	start_request(world.ftp, &request, 0, &result);
@@ -286,7 +264,7 @@ Test(server_reports, a_use_may_come_before_the_acknowledgement)
 Test(server_reports, a_restart_of_the_server_is_hitless)
 {
 	char used[ID_TEXT_SIZE];
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, used);
 	agent_report_flow(&gw1, REPORT(FLOW_OPENED), used, 7, 0, 0);
@@ -318,7 +296,7 @@ Test(server_reports, a_restart_of_the_server_is_hitless)
 Test(server_reports, a_reboot_closes_flows_and_installs_again)
 {
 	Postern__V1__Entry *entry;
-	begin();
+	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.flags = GRANT_ALLOW_MULTIPLE;
 	get_grant(&world, &request, id);
@@ -344,7 +322,8 @@ Test(server_reports, a_reboot_closes_flows_and_installs_again)
 
 Test(server_reports, the_newer_agent_wins)
 {
-	begin();
+	begin("");
+	agent_init(&other, &world, "gw1");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	agent_start(&other, NULL, 0);
@@ -356,13 +335,15 @@ Test(server_reports, the_newer_agent_wins)
 	request.remote_port = 1047;
 	get_grant(&world, &request, id);
 	cr_expect_eq(other.door_count, 2);
+	agent_disconnect(&other);
 	end();
 }
 
 Test(server_reports, calls_have_their_order)
 {
 	struct error err;
-	begin();
+	begin("");
+	agent_init(&other, &world, "gw1");
 	/* Not without joining. */
 	other.client = world_connect(&world, TOKEN_GW1);
 	agent_report_simple(&other, REPORT(INVENTORY_BEGIN));
@@ -381,6 +362,7 @@ Test(server_reports, calls_have_their_order)
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
 	cr_expect_eq(gw1.door_count, 1);
+	agent_disconnect(&other);
 	end();
 }
 
@@ -389,7 +371,7 @@ Test(server_reports, deltas_coalesce_without_credit)
 {
 	enum { GRANTS = 40 };
 	static struct result results[GRANTS];
-	begin();
+	begin("");
 	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
 	request.wait = POSTERN__V1__WAIT__WAIT_DECIDED;

@@ -1,26 +1,14 @@
 /* Protocol definitions and their owners, filters and their scopes: over the wire, across a restart.
  */
-#include "tests/unit/server/grant_calls.h"
+#include "tests/unit/server/world_with_agents.h"
 
-static struct world world;
-static struct fake_agent gw1;
-static struct result result;
 static struct bundle bundle;
 static struct rpc_client *sip1; /* the filter that a test adds */
 
-static void begin(const char *more)
+static void end_with_filter(void)
 {
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
 	rpc_client_free(sip1);
-	agent_disconnect(&gw1);
-	world_end(&world);
+	end();
 }
 
 static void restart(void)
@@ -143,7 +131,7 @@ Test(server_scope, a_protocol_is_its_owners)
 	(void)ask(&world, world.ftp, &request, &result);
 	expect_refusal(
 		STATUS_INVALID_ARGUMENT, REASON_NONE, "protocol", "sip belongs to filter sip1");
-	end();
+	end_with_filter();
 }
 
 Test(server_scope, a_shared_protocol_is_everybodys)
@@ -168,7 +156,7 @@ Test(server_scope, a_shared_protocol_is_everybodys)
 	request.remote_port++;
 	cr_expect_eq(ask(&world, sip1, &request, &result), STATUS_OK, "%s", result.err.text);
 	result_clear(&result);
-	end();
+	end_with_filter();
 }
 
 Test(server_scope, nobody_takes_anothers_name)
@@ -215,7 +203,7 @@ Test(server_scope, nobody_takes_anothers_name)
 	rtsp.transport = POSTERN__V1__TRANSPORT__TRANSPORT_UDP;
 	(void)register_protocol(sip1, &rtsp);
 	expect_refusal(STATUS_ALREADY_EXISTS, REASON_NONE, "", "(rtsp, of admin)");
-	end();
+	end_with_filter();
 }
 
 Test(server_scope, bounds_are_checked_when_they_are_registered)
@@ -248,7 +236,7 @@ Test(server_scope, bounds_are_checked_when_they_are_registered)
 	cr_expect_eq(found->remote_scope, POSTERN__V1__REMOTE_SCOPE__REMOTE_SCOPE_PEER_NETWORK);
 	cr_expect_not(found->shared);
 	result_clear(&result);
-	end();
+	end_with_filter();
 }
 
 /* Row 21, whole: the peer of the session's primary connection and nobody else. */
@@ -287,7 +275,7 @@ Test(server_scope, a_grant_is_held_to_its_definition)
 	result_clear(&result);
 	cr_expect_eq(COUNT(&world, GRANTED, NULL), 1);
 	cr_expect_eq(COUNT(&world, DENIED, NULL), 0);
-	end();
+	end_with_filter();
 }
 
 /* ---- scopes ---- */
@@ -401,7 +389,7 @@ Test(server_scope, a_filter_is_held_to_its_scope)
 			STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE, "", "client 10.77.2.2");
 		restart();
 	}
-	end();
+	end_with_filter();
 }
 
 Test(server_scope, a_rate)
@@ -441,7 +429,7 @@ Test(server_scope, a_rate)
 	cr_expect_eq(grants_call(&world, sip1, "RequestBundle", &bundle.request.base, &result),
 		STATUS_OK, "%s", result.err.text);
 	result_clear(&result);
-	end();
+	end_with_filter();
 }
 
 Test(server_scope, is_checked_when_it_is_given)
@@ -493,5 +481,5 @@ Test(server_scope, is_checked_when_it_is_given)
 	(void)add_principal(&filter);
 	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "role", "has no scope");
 	cr_expect_eq(COUNT(&world, PRINCIPAL_ADDED, NULL), 0);
-	end();
+	end_with_filter();
 }

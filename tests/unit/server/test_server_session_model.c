@@ -4,7 +4,7 @@
  * that have none), the agent follows exactly theirs, their grants alone have doors, and each
  * session was opened and closed once. Only an answer that is lost on its way may leave a session
  * that nobody knows. */
-#include "tests/unit/server/fake_agent.h"
+#include "tests/unit/server/random_lives.h"
 
 enum { OPENS = 60, STEPS = 250, FIRST_PORT = 40000 };
 
@@ -18,17 +18,9 @@ struct opened {
 		      open */
 };
 
-static struct world world;
-static struct fake_agent gw1;
 static struct opened opens[OPENS];
 static bool lives[OPENS]; /* its connection */
 static size_t open_count;
-static unsigned seed;
-
-static unsigned roll(unsigned sides)
-{
-	return (unsigned)rand_r(&seed) % sides;
-}
 
 static bool conntrack_has(const Postern__V1__Flow *primary)
 {
@@ -95,7 +87,6 @@ static struct opened *some_open(void)
 
 static void close_some(void)
 {
-	static struct result result;
 	struct opened *opened = some_open();
 	if (!opened)
 		return;
@@ -107,7 +98,6 @@ static void close_some(void)
 
 static void ask_in_some(void)
 {
-	static struct result result;
 	Postern__V1__GrantRequest request = grant_request();
 	struct opened *opened = some_open();
 	if (!opened || opened->grant[0] || !gw1.client)
@@ -243,10 +233,8 @@ static void expect_agreement(void)
 
 static void run(unsigned number)
 {
-	seed = number;
 	open_count = 0;
-	world_begin_in(&world, "/dev/shm", number % 3 ? "" : "session_linger = 5ms");
-	agent_init(&gw1, &world, "gw1");
+	begin_lives(number, number % 3 ? "" : "session_linger = 5ms");
 	gw1.conntrack_has = conntrack_has;
 	for (int i = 0; i < STEPS; i++) {
 		unsigned what = roll(40);
@@ -268,18 +256,10 @@ static void run(unsigned number)
 	}
 	quieten();
 	expect_agreement();
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
+	end();
 }
 
 Test(server_session_model, the_books_agree, .timeout = 110)
 {
-	const char *only = getenv("SEED");
-	if (only) {
-		run((unsigned)strtoul(only, NULL, 10));
-		return;
-	}
-	for (unsigned number = 1; number <= 12; number++)
-		run(number);
+	run_seeds(run);
 }

@@ -1,24 +1,7 @@
 /* Sessions and what their end does to grants. */
-#include "tests/unit/server/fake_agent.h"
+#include "tests/unit/server/world_with_agents.h"
 
-static struct world world;
-static struct fake_agent gw1;
-static struct result result;
 static char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE], based[ID_TEXT_SIZE];
-
-static void begin(const char *more)
-{
-	world_begin(&world, more);
-	agent_init(&gw1, &world, "gw1");
-	agent_start(&gw1, NULL, 0);
-}
-
-static void end(void)
-{
-	expect_intact(&world);
-	agent_disconnect(&gw1);
-	world_end(&world);
-}
 
 static Postern__V1__GrantRequest session_request(uint32_t port, uint32_t flags)
 {
