@@ -16,6 +16,14 @@ static void eprt(char *line, size_t size, const struct endpoint *end, unsigned p
 		port);
 }
 
+/* The FTP client asks for a connection to its port 5555, by `line`. */
+static void connect_and_ask(struct lab *lab, char line[static 128])
+{
+	lab_connect(lab);
+	eprt(line, 128, &lab->client_end, 5555);
+	say(lab->client, line);
+}
+
 static void active(const char *address, const char *remote)
 {
 	char first[128], second[128];
@@ -75,9 +83,7 @@ Test(session_active, active_and_passive_doors_end_each_other)
 	struct lab lab;
 
 	lab_start(&lab, "127.0.0.1");
-	lab_connect(&lab);
-	eprt(line, sizeof(line), &lab.client_end, 5555);
-	say(lab.client, line);
+	connect_and_ask(&lab, line);
 	expect_text(&lab, lab.server, line);
 	say(lab.server, "500 not here\r\n");
 	expect_text(&lab, lab.client, "500 not here\r\n");
@@ -131,9 +137,7 @@ Test(session_active, active_deadline)
 
 	lab_start(&lab, "::1");
 	lab.fake.silent = true;
-	lab_connect(&lab);
-	eprt(line, sizeof(line), &lab.client_end, 5555);
-	say(lab.client, line);
+	connect_and_ask(&lab, line);
 	say(lab.client, "NOOP\r\n");
 	expect_line(&lab, lab.client, "425 Postern: the permission did not come in time");
 	cr_expect_eq(lab.fake.forgotten, 1);
@@ -173,9 +177,7 @@ Test(session_active, half_close_behind_a_held_command)
 
 	lab_start(&lab, "::1");
 	lab.fake.silent = true;
-	lab_connect(&lab);
-	eprt(line, sizeof(line), &lab.client_end, 5555);
-	say(lab.client, line);
+	connect_and_ask(&lab, line);
 	shutdown(lab.client, SHUT_WR);
 	while (!lab.fake.unanswered[0])
 		loop_step(lab.fake.loop, 10);

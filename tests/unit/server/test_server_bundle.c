@@ -207,15 +207,13 @@ Test(server_bundle, one_id_is_one_bundle)
 	cr_assert_eq(ask_for(3), STATUS_OK, "%s", result.err.text);
 	cr_expect_eq((int)bundle_of(&result)->grants[1]->grant->state, GRANT_CANCELLED);
 	expect_same(first, 3);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_assert_eq(ask_for(3), STATUS_OK, "%s", result.err.text);
 	expect_same(first, 3);
 	/* All of them are of the past. */
 	cr_expect_eq(cancel_bundle(&world, world.ftp, bundle_id, false, &other), STATUS_OK);
 	result_clear(&other);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_assert_eq(ask_for(3), STATUS_OK, "%s", result.err.text);
 	cr_expect_eq((int)bundle_of(&result)->grants[0]->grant->state, GRANT_CANCELLED);
 	expect_same(first, 3);

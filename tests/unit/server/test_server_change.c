@@ -4,6 +4,31 @@
 
 static struct result other;
 
+/* A grant with a flow. */
+static void get_with_flow(unsigned flags)
+{
+	get(60000, flags);
+	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
+	agent_settle(&gw1);
+}
+
+/* Nobody does it: the gateway is away. */
+static void cut_in_vain(uint32_t deadline_ms)
+{
+	start_cut(world.ftp, id, deadline_ms, &result);
+	WAIT_UNTIL(&world, result.done);
+	expect_error(&result, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE, NULL);
+}
+
+/* It is over and its flows are gone. */
+static void expect_cut_is_late(void)
+{
+	agent_report_flow(&gw1, REPORT(FLOW_CLOSED), id, 7, 9, 0);
+	agent_settle(&gw1);
+	(void)cut(&world, id, &result);
+	expect_error(&result, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, NULL);
+}
+
 /* ---- renewal ---- */
 
 Test(server_change, a_renewal_is_told_and_counted)
@@ -114,8 +139,7 @@ Test(server_change, a_renewal_of_a_gateway_that_is_down_is_told_when_it_is_back)
 {
 	begin("");
 	get(60000, GRANT_ALLOW_MULTIPLE);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+	lose_agent();
 	cr_assert_eq(renew(&world, id, 3600000, &result), STATUS_OK, "%s", result.err.text);
 	result_clear(&result);
 	agent_start(&gw1, NULL, 0);
@@ -184,9 +208,7 @@ Test(server_change, only_ones_own_grants_are_renewed)
 Test(server_change, a_cut_closes_the_door_and_then_the_flows)
 {
 	begin("");
-	get(60000, GRANT_ALLOW_MULTIPLE);
-	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
-	agent_settle(&gw1);
+	get_with_flow(GRANT_ALLOW_MULTIPLE);
 	gw1.holds_acks = true;
 	start_cut(world.ftp, id, 0, &result);
 	WAIT_UNTIL(&world, gw1.cut_count == 1);
@@ -198,10 +220,7 @@ Test(server_change, a_cut_closes_the_door_and_then_the_flows)
 	WAIT_UNTIL(&world, result.done);
 	cr_expect_eq((int)granted(&result)->state, GRANT_CANCELLED);
 	result_clear(&result);
-	agent_report_flow(&gw1, REPORT(FLOW_CLOSED), id, 7, 9, 0);
-	agent_settle(&gw1);
-	(void)cut(&world, id, &result);
-	expect_error(&result, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, NULL);
+	expect_cut_is_late();
 	cr_expect_eq(COUNT(&world, CUT, id), 1);
 	end();
 }
@@ -209,9 +228,7 @@ Test(server_change, a_cut_closes_the_door_and_then_the_flows)
 Test(server_change, an_ended_grant_is_cut_while_it_has_flows)
 {
 	begin("");
-	get(60000, 0);
-	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
-	agent_settle(&gw1);
+	get_with_flow(0);
 	expect_state(&world, id, GRANT_USED, END_USED_UP);
 	(void)cancel(&world, world.ftp, id, &result);
 	expect_error(&result, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, NULL);
@@ -222,10 +239,7 @@ Test(server_change, an_ended_grant_is_cut_while_it_has_flows)
 	cr_expect_eq((int)granted(&result)->state, GRANT_USED, "that stays so");
 	result_clear(&result);
 	cr_expect_eq(gw1.cut_count, 1);
-	agent_report_flow(&gw1, REPORT(FLOW_CLOSED), id, 7, 9, 0);
-	agent_settle(&gw1);
-	(void)cut(&world, id, &result);
-	expect_error(&result, STATUS_FAILED_PRECONDITION, REASON_ALREADY_ENDED, NULL);
+	expect_cut_is_late();
 	end();
 }
 
@@ -233,14 +247,9 @@ Test(server_change, an_ended_grant_is_cut_while_it_has_flows)
 Test(server_change, a_cut_of_a_gateway_that_is_down_is_done_when_it_is_back)
 {
 	begin("");
-	get(60000, GRANT_ALLOW_MULTIPLE);
-	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
-	agent_settle(&gw1);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
-	start_cut(world.ftp, id, 300, &result);
-	WAIT_UNTIL(&world, result.done);
-	expect_error(&result, STATUS_DEADLINE_EXCEEDED, REASON_DEADLINE, NULL);
+	get_with_flow(GRANT_ALLOW_MULTIPLE);
+	lose_agent();
+	cut_in_vain(300);
 	expect_state(&world, id, GRANT_CANCELLED, END_CANCELLED_BY_FILTER);
 	restart_world(&world, &gw1);
 	struct fake_flow flows[] = {{id, 7}};
@@ -267,8 +276,7 @@ Test(server_change, nobody_else_waits_for_a_cut)
 	request.session = session;
 	get_grant(&world, &request, id);
 	agent_settle(&gw1);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+	lose_agent();
 	Postern__V1__GrantCancelRequest plain = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
 	plain.id = id;
 	start_cut(world.ftp, id, 0, &result);
@@ -297,13 +305,9 @@ Test(server_change, a_retry_of_a_grant_with_an_unfinished_cut)
 	Postern__V1__GrantRequest request = grant_request();
 	request.request_id = text;
 	get_grant(&world, &request, id);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
-	start_cut(world.ftp, id, 200, &result);
-	WAIT_UNTIL(&world, result.done);
-	result_clear(&result);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	lose_agent();
+	cut_in_vain(200);
+	restart();
 	(void)ask(&world, world.ftp, &request, &result);
 	cr_expect_str_eq(granted(&result)->id, id);
 	cr_expect_eq((int)granted(&result)->state, GRANT_CANCELLED);
@@ -316,13 +320,9 @@ Test(server_change, a_cut_reaches_a_flow_that_nobody_knew)
 {
 	begin("");
 	get(60000, GRANT_ALLOW_MULTIPLE);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
-	start_cut(world.ftp, id, 200, &result);
-	WAIT_UNTIL(&world, result.done);
-	result_clear(&result);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	lose_agent();
+	cut_in_vain(200);
+	restart();
 	world_idle(&world, 100);
 	cr_expect_eq(gw1.cut_count, 0);
 	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
@@ -335,9 +335,7 @@ Test(server_change, cancelled_first_and_cut_while_that_is_under_way)
 {
 	Postern__V1__GrantCancelRequest request = POSTERN__V1__GRANT_CANCEL_REQUEST__INIT;
 	begin("");
-	get(60000, GRANT_ALLOW_MULTIPLE);
-	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
-	agent_settle(&gw1);
+	get_with_flow(GRANT_ALLOW_MULTIPLE);
 	request.id = id;
 	start_grants_call(world.ftp, "Cancel", &request.base, 0, &result);
 	start_cut(world.ftp, id, 0, &other);
@@ -355,9 +353,7 @@ Test(server_change, cancelled_first_and_cut_while_that_is_under_way)
 Test(server_change, a_disk_that_refuses_a_cut, .timeout = 60)
 {
 	begin("");
-	get(60000, 0);
-	agent_report_flow(&gw1, REPORT(FLOW_OPENED), id, 7, 0, 0);
-	agent_settle(&gw1);
+	get_with_flow(0);
 	break_disk(true);
 	(void)cut(&world, id, &result);
 	expect_error(&result, STATUS_UNAVAILABLE, REASON_JOURNAL_UNAVAILABLE, NULL);

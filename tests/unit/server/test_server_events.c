@@ -100,9 +100,7 @@ Test(server_events, a_cursor_resumes)
 	start_watch(&whole, world.ftp, &request);
 	cr_expect_eq(whole.count, 100);
 	stop_watch(&whole);
-	agent_disconnect(&gw1);
-	world_stop(&world);
-	world_start(&world);
+	restart_world(&world, &gw1);
 	for (size_t at = 0; at < whole.count; at += 33) {
 		request.cursor = whole.sequences[at];
 		start_watch(&rest, world.ftp, &request);
@@ -167,10 +165,7 @@ Test(server_events, one_that_is_behind_catches_up_and_misses_nothing)
 	struct rpc_call_options options = {.on_item = on_slow_batch, .credit = 1};
 	struct error err;
 	uint64_t id;
-	agent_disconnect(&gw1);
-	world_stop(&world); /* the ring is empty now: pages */
-	world_start(&world);
-	agent_start(&gw1, NULL, 0);
+	restart(); /* the ring is empty now: pages */
 	cr_assert_eq(rpc_client_call(world.ftp, &postern__v1__events__descriptor, "Watch",
 			     &request.base, &options, on_slow_end, &slow, &id, &err),
 		STATUS_OK);

@@ -1,15 +1,34 @@
 /* Requests over the wire: the whole server with a scripted agent. */
 #include "tests/unit/server/world_with_agents.h"
 
+/* Asks for `id`, whose door the agent takes without acknowledging it. */
+static void ask_unacknowledged(
+	struct rpc_client *client, const Postern__V1__GrantRequest *request, uint32_t deadline_ms)
+{
+	gw1.holds_acks = true;
+	start_request(client, request, deadline_ms, &result);
+	WAIT_UNTIL(&world, gw1.door_count == 1);
+	snprintf(id, sizeof id, "%s", gw1.doors[0].grant);
+}
+
+/* The connection of the caller breaks then. */
+static void ask_and_vanish(const Postern__V1__GrantRequest *request)
+{
+	struct open_files before = note_open_files();
+	struct rpc_client *caller = world_connect(&world, TOKEN_FTP);
+	ask_unacknowledged(caller, request, 0);
+	break_new_connections(&before);
+	WAIT_UNTIL(&world, result.done);
+	rpc_client_free(caller);
+}
+
 /* I1: nothing reaches the gateway or the caller before the decision is on disk, and the caller
  * hears only when the kernel has it. */
 Test(server_grants, is_answered_when_the_door_is_installed)
 {
 	begin("");
-	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
-	start_request(world.ftp, &request, 0, &result);
-	WAIT_UNTIL(&world, gw1.door_count == 1);
+	ask_unacknowledged(world.ftp, &request, 0);
 	cr_expect_eq(COUNT(&world, GRANTED, gw1.doors[0].grant), 1);
 	cr_expect_eq(COUNT(&world, INSTALLED, gw1.doors[0].grant), 0);
 	cr_expect_eq(result.done, 0);
@@ -216,10 +235,7 @@ Test(server_grants, one_request_id_is_one_grant)
 		result_clear(&result);
 		request.remote_port = 1046;
 		cr_expect_eq(gw1.door_count, 0);
-		agent_disconnect(&gw1);
-		world_stop(&world);
-		world_start(&world);
-		agent_start(&gw1, NULL, 0);
+		restart();
 	}
 	cr_expect_eq(COUNT(&world, GRANTED, NULL), 1);
 	/* Another filter's ids are its own. */
@@ -235,11 +251,8 @@ Test(server_grants, one_request_id_is_one_grant)
 Test(server_grants, a_missed_deadline_leaves_nothing_open)
 {
 	begin("");
-	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
-	start_request(world.ftp, &request, 300, &result);
-	WAIT_UNTIL(&world, gw1.door_count == 1);
-	snprintf(id, sizeof id, "%s", gw1.doors[0].grant);
+	ask_unacknowledged(world.ftp, &request, 300);
 	WAIT_UNTIL(&world, result.done);
 	cr_expect_eq(result.err.status, STATUS_DEADLINE_EXCEEDED);
 	cr_expect_eq(result.err.reason, REASON_DEADLINE);
@@ -258,10 +271,8 @@ Test(server_grants, a_missed_deadline_leaves_nothing_open)
 Test(server_grants, a_missed_deadline_holds_for_an_agent_that_returns)
 {
 	begin("request_deadline = 300ms");
-	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
-	start_request(world.ftp, &request, 0, &result); /* the server's own deadline */
-	WAIT_UNTIL(&world, gw1.door_count == 1);
+	ask_unacknowledged(world.ftp, &request, 0); /* the server's own deadline */
 	agent_disconnect(&gw1);
 	WAIT_UNTIL(&world, result.done);
 	cr_expect_eq(result.err.status, STATUS_DEADLINE_EXCEEDED, "%s", result.err.text);
@@ -291,16 +302,8 @@ Test(server_grants, a_deadline_missed_in_line)
 Test(server_grants, a_missed_deadline_holds_for_a_caller_that_is_gone)
 {
 	begin("request_deadline = 300ms");
-	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
-	struct open_files before = note_open_files();
-	struct rpc_client *caller = world_connect(&world, TOKEN_FTP);
-	start_request(caller, &request, 0, &result);
-	WAIT_UNTIL(&world, gw1.door_count == 1);
-	snprintf(id, sizeof id, "%s", gw1.doors[0].grant);
-	break_new_connections(&before);
-	WAIT_UNTIL(&world, result.done);
-	rpc_client_free(caller);
+	ask_and_vanish(&request);
 	result_clear(&result);
 	WAIT_UNTIL(&world, gw1.door_count == 0);
 	expect_state(&world, id, GRANT_FAILED, END_DEADLINE_MISSED);
@@ -312,18 +315,10 @@ Test(server_grants, a_retry_after_a_lost_connection_joins)
 {
 	char request_id[] = "0190f3a2-3333-7000-8000-000000000001";
 	begin("");
-	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
 	request.request_id = request_id;
-	struct open_files before = note_open_files();
-	struct rpc_client *caller = world_connect(&world, TOKEN_FTP);
-	start_request(caller, &request, 0, &result);
-	WAIT_UNTIL(&world, gw1.door_count == 1);
-	snprintf(id, sizeof id, "%s", gw1.doors[0].grant);
-	break_new_connections(&before);
-	WAIT_UNTIL(&world, result.done);
+	ask_and_vanish(&request);
 	cr_expect_eq(result.err.status, STATUS_UNAVAILABLE);
-	rpc_client_free(caller);
 	start_request(world.ftp, &request, 0, &result);
 	world_idle(&world, 50);
 	cr_expect_eq(result.done, 0);
@@ -409,8 +404,7 @@ Test(server_grants, a_cancellation_of_a_gateway_that_is_down_is_answered_at_once
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	get_grant(&world, &request, id);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+	lose_agent();
 	cr_expect_eq(cancel(&world, world.ftp, id, &result), STATUS_OK);
 	result_clear(&result);
 	agent_start(&gw1, NULL, 0);
@@ -444,11 +438,8 @@ Test(server_grants, a_request_is_cancelled_by_its_id)
 Test(server_grants, a_cancelled_request_is_withdrawn)
 {
 	begin("");
-	gw1.holds_acks = true;
 	Postern__V1__GrantRequest request = grant_request();
-	start_request(world.ftp, &request, 0, &result);
-	WAIT_UNTIL(&world, gw1.door_count == 1);
-	snprintf(id, sizeof id, "%s", gw1.doors[0].grant);
+	ask_unacknowledged(world.ftp, &request, 0);
 	rpc_client_cancel(world.ftp, result.id);
 	WAIT_UNTIL(&world, result.done && gw1.door_count == 0);
 	result_clear(&result);
@@ -484,7 +475,7 @@ Test(server_grants, a_lifetime_ends)
 /* What was over while the server was down ends at its start. */
 Test(server_grants, a_lifetime_ends_while_the_server_is_down)
 {
-	char id[ID_TEXT_SIZE], other[ID_TEXT_SIZE];
+	char other[ID_TEXT_SIZE];
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	request.lifetime_ms = 300;
@@ -564,10 +555,7 @@ Test(server_grants, lists_are_newest_first_and_ones_own)
 	cr_expect_eq(list_grants(world.sip, false, "", 0), 0);
 	cr_expect_eq(list_grants(world.sip, true, "", 0), 0);
 	/* I7: a restart brings all of them back in a snapshot of pieces. */
-	agent_disconnect(&gw1);
-	world_stop(&world);
-	world_start(&world);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_expect_eq(gw1.door_count, 149);
 	end();
 }

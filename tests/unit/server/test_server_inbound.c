@@ -147,8 +147,7 @@ Test(server_inbound, a_port_belongs_to_one_live_grant)
 	outbound.external_port = 0;
 	get_grant(&world, &outbound, id);
 	/* After a restart the books say the same; when the holder has ended they do not. */
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	expect_refused(&request, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN, NULL);
 	cr_expect_eq(cancel(&world, world.ftp, first, &result), STATUS_OK);
 	result_clear(&result);
@@ -205,8 +204,7 @@ Test(server_inbound, a_retry_gets_the_same_port)
 	get_grant(&world, &request, again);
 	cr_expect_str_eq(again, id);
 	uint32_t port = gw1.doors[0].external_port;
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_expect_eq(gw1.doors[0].external_port, port);
 	(void)ask(&world, world.ftp, &request, &result);
 	cr_expect_str_eq(granted(&result)->id, id);
@@ -217,8 +215,7 @@ Test(server_inbound, a_retry_gets_the_same_port)
 	expect_refused(&other, STATUS_ALREADY_EXISTS, REASON_NONE, "request_id");
 	cr_expect_eq(cancel(&world, world.ftp, id, &result), STATUS_OK);
 	result_clear(&result);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	(void)ask(&world, world.ftp, &request, &result);
 	cr_expect_str_eq(granted(&result)->id, id);
 	cr_expect_eq(granted(&result)->external_port, port);

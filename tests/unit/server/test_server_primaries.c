@@ -19,6 +19,15 @@ static void tied_grant(const char *session, uint32_t port, char id[static ID_TEX
 	get_grant(&world, &request, id);
 }
 
+static char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE];
+
+/* `session`, and the grant `tied` to it. */
+static void session_with_grant(void)
+{
+	watched_session(session);
+	tied_grant(session, 1046, tied);
+}
+
 static void expect_refused(enum status status, enum reason reason)
 {
 	WAIT_UNTIL(&world, result.done);
@@ -50,10 +59,17 @@ static void expect_closed(const char *why)
 	protobuf_c_message_free_unpacked(&entry->base, NULL);
 }
 
+/* They end because the connection did, and the agent forgets that. */
+static void expect_end_of_both(void)
+{
+	expect_closed("its primary connection ended");
+	WAIT_UNTIL(&world, gw1.door_count == 0 && gw1.primary_count == 0);
+	expect_state(&world, tied, GRANT_CANCELLED, END_SESSION_ENDED);
+}
+
 /* I1: neither the journal nor the caller hears of it before the agent follows the connection. */
 Test(server_primaries, open_when_the_agent_follows_it)
 {
-	char session[ID_TEXT_SIZE];
 	Postern__V1__Entry *entry = NULL;
 	begin("");
 	gw1.holds_acks = true;
@@ -108,8 +124,7 @@ Test(server_primaries, a_gateway_that_does_not_know_it)
 Test(server_primaries, a_gateway_that_is_down)
 {
 	begin("");
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+	lose_agent();
 	start_watched_session(world.ftp, 0, &result);
 	expect_refused(STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN);
 	cr_expect_eq(COUNT(&world, SESSION_OPENED, NULL), 0);
@@ -198,15 +213,11 @@ Test(server_primaries, whoever_opens_it_goes_away)
 
 Test(server_primaries, its_end_ends_session_and_grants)
 {
-	char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE];
 	begin("");
-	watched_session(session);
-	tied_grant(session, 1046, tied);
+	session_with_grant();
 	agent_report_primary_ended(&gw1, session);
 	agent_report_primary_ended(&gw1, session);
-	expect_closed("its primary connection ended");
-	WAIT_UNTIL(&world, gw1.door_count == 0 && gw1.primary_count == 0);
-	expect_state(&world, tied, GRANT_CANCELLED, END_SESSION_ENDED);
+	expect_end_of_both();
 	cr_expect_eq(close_session(&world, world.ftp, session, &result), STATUS_NOT_FOUND);
 	result_clear(&result);
 	agent_report_primary_ended(&gw1, session); /* late: nobody is hurt */
@@ -217,7 +228,7 @@ Test(server_primaries, its_end_ends_session_and_grants)
 
 Test(server_primaries, is_nobody_elses_to_end)
 {
-	char session[ID_TEXT_SIZE], plain[ID_TEXT_SIZE];
+	char plain[ID_TEXT_SIZE];
 	begin("");
 	agent_start(&gw2, NULL, 0);
 	watched_session(session);
@@ -236,10 +247,9 @@ Test(server_primaries, is_nobody_elses_to_end)
 
 Test(server_primaries, a_linger)
 {
-	char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE], later[ID_TEXT_SIZE];
+	char later[ID_TEXT_SIZE];
 	begin("session_linger = 400ms");
-	watched_session(session);
-	tied_grant(session, 1046, tied);
+	session_with_grant();
 	int64_t ended = clock_mono_us();
 	agent_report_primary_ended(&gw1, session);
 	agent_settle(&gw1);
@@ -257,10 +267,8 @@ Test(server_primaries, a_linger)
 /* The agent that is asked about all open sessions' connections says again which of them ended. */
 Test(server_primaries, a_restart_in_the_linger)
 {
-	char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE];
 	begin("session_linger = 1h");
-	watched_session(session);
-	tied_grant(session, 1046, tied);
+	session_with_grant();
 	agent_report_primary_ended(&gw1, session);
 	agent_settle(&gw1);
 	agent_disconnect(&gw1);
@@ -270,22 +278,16 @@ Test(server_primaries, a_restart_in_the_linger)
 	cr_expect_eq(open_sessions(), 1);
 	gw1.knows_no_primary = true;
 	agent_start(&gw1, NULL, 0);
-	expect_closed("its primary connection ended");
-	WAIT_UNTIL(&world, gw1.door_count == 0);
-	expect_state(&world, tied, GRANT_CANCELLED, END_SESSION_ENDED);
+	expect_end_of_both();
 	end();
 }
 
 /* I7: a restart of the server and of the agent keeps what lives. */
 Test(server_primaries, restarts)
 {
-	char session[ID_TEXT_SIZE];
 	begin("");
 	watched_session(session);
-	agent_disconnect(&gw1);
-	world_stop(&world);
-	world_start(&world);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_expect_eq(gw1.primary_count, 1);
 	cr_expect(agent_follows(&gw1, session));
 	cr_expect_str_eq(gw1.primary, "6 10.77.1.2:40000 10.77.2.2:21");
@@ -301,25 +303,19 @@ Test(server_primaries, restarts)
 
 Test(server_primaries, one_that_ends_while_the_link_is_down)
 {
-	char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE];
 	begin("");
-	watched_session(session);
-	tied_grant(session, 1046, tied);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+	session_with_grant();
+	lose_agent();
 	cr_expect_eq(open_sessions(), 1);
 	gw1.knows_no_primary = true;
 	agent_start(&gw1, NULL, 0);
-	expect_closed("its primary connection ended");
-	WAIT_UNTIL(&world, gw1.door_count == 0);
-	expect_state(&world, tied, GRANT_CANCELLED, END_SESSION_ENDED);
+	expect_end_of_both();
 	end();
 }
 
 /* While it is followed a session is not idle; when nobody follows it the limit counts. */
 Test(server_primaries, idleness)
 {
-	char session[ID_TEXT_SIZE];
 	begin("session_idle_limit = 1s");
 	watched_session(session);
 	world_idle(&world, 1300);
@@ -434,10 +430,8 @@ Test(server_primaries, are_checked)
 /* An open is refused and the agent forgets the connection; an end waits for the disk. */
 Test(server_primaries, no_journal, .timeout = 60)
 {
-	char session[ID_TEXT_SIZE], tied[ID_TEXT_SIZE];
 	begin("");
-	watched_session(session);
-	tied_grant(session, 1046, tied);
+	session_with_grant();
 	agent_settle(&gw1);
 	break_disk(true);
 	start_watched_session(world.ftp, 0, &result);
@@ -447,9 +441,7 @@ Test(server_primaries, no_journal, .timeout = 60)
 	world_idle(&world, 300);
 	break_disk(false);
 	agent_settle(&gw1);
-	expect_closed("its primary connection ended");
-	WAIT_UNTIL(&world, gw1.door_count == 0 && gw1.primary_count == 0);
-	expect_state(&world, tied, GRANT_CANCELLED, END_SESSION_ENDED);
+	expect_end_of_both();
 	cr_expect_eq(COUNT(&world, SESSION_OPENED, NULL), 1);
 	end();
 }

@@ -6,9 +6,7 @@ static struct fake_agent other;
 static void restart_server(void)
 {
 	agent_settle(&gw1);
-	agent_disconnect(&gw1);
-	world_stop(&world);
-	world_start(&world);
+	restart_world(&world, &gw1);
 }
 
 static void expect_entries(size_t established, size_t closed, size_t ended)

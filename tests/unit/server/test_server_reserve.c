@@ -91,8 +91,7 @@ Test(server_reserve, a_reservation_survives_a_restart)
 	request.request_id = text;
 	request.external_port = 2000;
 	reserve(&request);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_expect_eq(gw1.door_count, 0);
 	expect_state(&world, id, GRANT_RESERVED, 0);
 	(void)ask(&world, world.ftp, &request, &result);
@@ -105,8 +104,7 @@ Test(server_reserve, a_reservation_survives_a_restart)
 	expect_error(&result, STATUS_FAILED_PRECONDITION, REASON_EXTERNAL_TAKEN, NULL);
 	cr_assert_eq(commit(&world, id, &result), STATUS_OK, "%s", result.err.text);
 	result_clear(&result);
-	restart_world(&world, &gw1);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	expect_state(&world, id, GRANT_ACTIVE, 0);
 	cr_expect_eq(gw1.door_count, 1);
 	end();
@@ -144,8 +142,7 @@ Test(server_reserve, a_reservation_does_not_stand_in_line)
 	(void)grants_call(&world, world.ftp, "Commit", &decided.base, &result);
 	cr_expect_eq((int)granted(&result)->state, GRANT_PENDING);
 	result_clear(&result);
-	restart_world(&world, &gw1); /* I7: it is the older one, and still not its turn */
-	agent_start(&gw1, NULL, 0);
+	restart(); /* I7: it is the older one, and still not its turn */
 	cr_expect_str_eq(gw1.doors[0].grant, first);
 	cr_expect_eq(gw1.door_count, 1);
 	cr_expect_eq(cancel(&world, world.ftp, first, &result), STATUS_OK);
@@ -219,8 +216,7 @@ Test(server_reserve, a_commitment_needs_the_gateway)
 	begin("");
 	Postern__V1__GrantRequest request = grant_request();
 	reserve(&request);
-	agent_disconnect(&gw1);
-	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+	lose_agent();
 	(void)commit(&world, id, &result);
 	expect_error(&result, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN, NULL);
 	expect_state(&world, id, GRANT_RESERVED, 0);

@@ -11,13 +11,10 @@ static void end_with_filter(void)
 	end();
 }
 
-static void restart(void)
+static void restart_with_filter(void)
 {
 	rpc_client_free(sip1);
-	agent_disconnect(&gw1);
-	world_stop(&world);
-	world_start(&world);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	sip1 = world_connect(&world, TOKEN_SIP);
 }
 
@@ -124,7 +121,7 @@ Test(server_scope, a_protocol_is_its_owners)
 		&world, world.ftp, &postern__v1__sessions__descriptor, "Open", &open.base, &result);
 	expect_refusal(
 		STATUS_INVALID_ARGUMENT, REASON_NONE, "protocol", "sip belongs to filter sip1");
-	restart();
+	restart_with_filter();
 	request = grant_request();
 	request.remote_port = 5000;
 	request.protocol = TEXT("sip");
@@ -222,7 +219,7 @@ Test(server_scope, bounds_are_checked_when_they_are_registered)
 	cr_expect_eq(register_protocol(world.ftp, &sip), STATUS_OK, "%s", result.err.text);
 	result_clear(&result);
 	sip1 = world_connect(&world, TOKEN_SIP);
-	restart();
+	restart_with_filter();
 	Postern__V1__ListProtocolsRequest list = POSTERN__V1__LIST_PROTOCOLS_REQUEST__INIT;
 	(void)call(&world, world.auditor, &postern__v1__policy__descriptor, "ListProtocols",
 		&list.base, &result);
@@ -387,7 +384,7 @@ Test(server_scope, a_filter_is_held_to_its_scope)
 			&result);
 		expect_refusal(
 			STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE, "", "client 10.77.2.2");
-		restart();
+		restart_with_filter();
 	}
 	end_with_filter();
 }
@@ -432,6 +429,13 @@ Test(server_scope, a_rate)
 	end_with_filter();
 }
 
+static void expect_bad_principal(const Postern__V1__Principal *principal, enum status status,
+	enum reason reason, const char *field, const char *words)
+{
+	(void)add_principal(principal);
+	expect_refusal(status, reason, field, words);
+}
+
 Test(server_scope, is_checked_when_it_is_given)
 {
 	static char *wrong[] = {TEXT("10.77.1.0/24"), TEXT("10.77.1.0/33")},
@@ -443,43 +447,38 @@ Test(server_scope, is_checked_when_it_is_given)
 	Postern__V1__Principal filter = principal_of("sip1");
 	filter.n_clients = 2;
 	filter.clients = wrong;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "clients",
+	expect_bad_principal(&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "clients",
 		"clients: \"10.77.1.0/33\" is not a network");
 	filter.clients = many;
 	filter.n_clients = 200;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "clients", "too many at");
+	expect_bad_principal(
+		&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "clients", "too many at");
 	filter = principal_of("sip1");
 	filter.n_destinations = 2;
 	filter.destinations = wrong;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "destinations", "10.77.1.0/33");
+	expect_bad_principal(
+		&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "destinations", "10.77.1.0/33");
 	filter = principal_of("sip1");
 	filter.n_gateways = 2;
 	filter.gateways = unknown;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "", "gw9");
+	expect_bad_principal(&filter, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY, "", "gw9");
 	filter = principal_of("sip1");
 	filter.n_protocols = 1;
 	filter.protocols = bad_name;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "protocols", "Not A Name");
+	expect_bad_principal(
+		&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "protocols", "Not A Name");
 	filter = principal_of("sip1");
 	filter.grants_per_second = 1000001;
-	(void)add_principal(&filter);
-	expect_refusal(
-		STATUS_INVALID_ARGUMENT, REASON_NONE, "grants_per_second", "at most 1000000");
+	expect_bad_principal(&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "grants_per_second",
+		"at most 1000000");
 	filter = principal_of("sip1");
 	filter.max_lifetime_ms = 25ULL * 3600 * 1000;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "max_lifetime_ms",
+	expect_bad_principal(&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "max_lifetime_ms",
 		"max_lifetime of 86400000");
 	filter = principal_of("reader");
 	filter.role = TEXT("auditor");
 	filter.max_grants = 1;
-	(void)add_principal(&filter);
-	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "role", "has no scope");
+	expect_bad_principal(&filter, STATUS_INVALID_ARGUMENT, REASON_NONE, "role", "has no scope");
 	cr_expect_eq(COUNT(&world, PRINCIPAL_ADDED, NULL), 0);
 	end_with_filter();
 }

@@ -118,10 +118,7 @@ Test(server_sessions, survive_a_restart)
 {
 	begin("");
 	two_grants();
-	agent_disconnect(&gw1);
-	world_stop(&world);
-	world_start(&world);
-	agent_start(&gw1, NULL, 0);
+	restart();
 	cr_expect_eq(gw1.door_count, 2);
 	cr_expect_eq(close_session(&world, world.ftp, session, &result), STATUS_OK);
 	result_clear(&result);

@@ -32,6 +32,20 @@ static inline void end(void)
 	world_end(&world);
 }
 
+/* The server is another process, and the agent of gw1 has come back to it. */
+static inline void restart(void)
+{
+	restart_world(&world, &gw1);
+	agent_start(&gw1, NULL, 0);
+}
+
+/* The agent of gw1 is gone, and the server knows; once in a test. */
+static inline void lose_agent(void)
+{
+	agent_disconnect(&gw1);
+	WAIT_UNTIL(&world, COUNT(&world, GATEWAY_LOST, NULL) == 1);
+}
+
 /* A grant without a session: `id`. */
 static inline void get(uint64_t lifetime_ms, unsigned flags)
 {
