@@ -454,7 +454,7 @@ bool fake_wait(struct fake *fake, unsigned (*pick)(const struct fake_counts *), 
 	int late = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &due);
-	due.tv_sec += 10;
+	due.tv_sec += 20; /* the client pauses for up to 15 s before it connects again */
 	pthread_mutex_lock(&fake->lock);
 	while (!(reached = pick(&fake->published) >= least) && !late)
 		late = pthread_cond_timedwait(&fake->changed, &fake->lock, &due);

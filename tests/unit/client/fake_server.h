@@ -58,7 +58,7 @@ const char *fake_bad_token_file(const struct fake *fake);
 
 void fake_set_mode(struct fake *fake, enum fake_request_mode mode, unsigned cuts);
 struct fake_counts fake_counts(struct fake *fake);
-/* Waits (10 s at most) until the counter that `pick` chooses reaches `least`. Looks again only when
+/* Waits (20 s at most) until the counter that `pick` chooses reaches `least`. Looks again only when
  * a counter changed. */
 bool fake_wait(struct fake *fake, unsigned (*pick)(const struct fake_counts *), unsigned least);
 
