@@ -125,16 +125,16 @@ def row18_a_udp_primary(lab):
             goes_with_it(lab, family, session, lambda: lab.run("gw1", "conntrack", "-D", "-f", f"ipv{family}", *source))  # noqa: B023
 
 
-def row18_the_agent_restarts_meanwhile(lab):
-    """Ended while the agent is dead: seen when it is back. Still there: followed on."""
+def restarts_meanwhile(lab, host, program):
+    """Ended while the program is dead: seen when it is back. Still there: followed on."""
     for family in (4, 6):
         for ends_meanwhile in (True, False):
             pair, _, session = primary(lab, family)
             tied = lab.inspector.request(session=session.id, remote=REMOTE[family], remote_port=PORT)
-            lab.kill("gw1", "postern-agent")
+            lab.kill(host, program)
             if ends_meanwhile:
                 pair.reset()
-            lab.start("gw1", "postern-agent")
+            lab.start(host, program)
             lab.joined("gw1")
             if not ends_meanwhile:
                 assert lab.inspector.request(session=session.id, remote=REMOTE[family], remote_port=PORT + 1).state == ACTIVE
@@ -144,21 +144,12 @@ def row18_the_agent_restarts_meanwhile(lab):
             lab.journal.ended(tied, SESSION_ENDED)
 
 
+def row18_the_agent_restarts_meanwhile(lab):
+    restarts_meanwhile(lab, "gw1", "postern-agent")
+
+
 def row18_the_server_restarts_meanwhile(lab):
-    for family in (4, 6):
-        for ends_meanwhile in (True, False):
-            pair, _, session = primary(lab, family)
-            tied = lab.inspector.request(session=session.id, remote=REMOTE[family], remote_port=PORT)
-            lab.kill("policy", "posternd")
-            if ends_meanwhile:
-                pair.reset()
-            lab.start("policy", "posternd")
-            lab.joined("gw1")
-            if not ends_meanwhile:
-                assert lab.inspector.request(session=session.id, remote=REMOTE[family], remote_port=PORT + 1).state == ACTIVE
-                pair.reset()
-            closed_entry(lab, session)
-            lab.journal.ended(tied, SESSION_ENDED)
+    restarts_meanwhile(lab, "policy", "posternd")
 
 
 def row4_two_inspectors_on_one_primary(lab):
