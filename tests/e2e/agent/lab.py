@@ -1,12 +1,12 @@
-"""A gateway between two clients and a remote, in namespaces of its own; the program that holds the agent's datapath there; and
-sockets on either side. The tests of this folder are its users: `main(tests)` runs each for IPv4 and IPv6.
+"""A gateway between two clients and a remote, in namespaces of its own; a program there, asked line by line over a pipe, above all
+the one that holds the agent's datapath; and sockets on either side. The tests of this folder are its users: `main(globals())` runs
+each for IPv4 and IPv6. Those of a whole agent have agent_lab.py besides.
 """
 import contextlib
 import errno
 import ipaddress
 import os
 import select
-import signal
 import socket
 import struct
 import subprocess
@@ -18,12 +18,12 @@ import uuid
 
 import netns
 
-DRIVER = ""
+PROGRAM = ""
 PREFIX = "postern-e-%d" % os.getpid()
 GATEWAY, CLIENT, OTHER, REMOTE = (PREFIX + "-" + n for n in ("g", "c", "o", "r"))
 ADDR = {
-    4: {CLIENT: "10.88.1.2", OTHER: "10.88.2.2", REMOTE: "10.88.9.2"},
-    6: {CLIENT: "fd88:1::2", OTHER: "fd88:2::2", REMOTE: "fd88:9::2"},
+    4: {CLIENT: "10.88.1.2", OTHER: "10.88.2.2", REMOTE: "10.88.9.2", GATEWAY: "10.88.9.1"},
+    6: {CLIENT: "fd88:1::2", OTHER: "fd88:2::2", REMOTE: "fd88:9::2", GATEWAY: "fd88:9::1"},
 }
 # More addresses of the remote, and one of the gateway's on that side.
 REMOTES = {4: ["10.88.9.%d" % n for n in range(2, 7)], 6: ["fd88:9::%d" % n for n in range(2, 7)]}
@@ -36,6 +36,21 @@ LONG = 60000
 def skip(why):
     print("skipped: " + why)
     sys.exit(77)
+
+
+def pause(seconds):
+    """Between two looks at a condition that sends no event: an nftables element's expiry sends none, nor does the kernel's
+    collection of expired elements, about every second and only when no transaction comes between."""
+    select.select([], [], [], seconds)
+
+
+def wait_until(condition, what, deadline_s, pause_s=0.02):
+    """`what` was waited for: a text, or what makes it once it is too late."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("not within %g s: %s" % (deadline_s, what() if callable(what) else what))
+        pause(pause_s)
 
 
 # ---- the laboratory ----
@@ -60,6 +75,7 @@ def build_lab():
         how = (" nodad" if v == 6 else "") + " preferred_lft 0"  # not the source of what names none
         netns.ip(REMOTE, ["addr add %s/%d dev eth0%s" % (address, bits, how) for address in REMOTES[v][1:]])
         netns.ip(GATEWAY, ["addr add %s/%d dev eth-r%s" % (EXTERNAL[v], bits, how)])
+    netns.ip(GATEWAY, ["link set lo up"])
     netns.sysctl(GATEWAY, {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1})
 
 
@@ -68,9 +84,7 @@ def warm_up():
     for v in (4, 6):
         with serving(v, [7999]):
             for name in (CLIENT, OTHER):
-                end = time.monotonic() + 20
-                while not connects(v, 7999, name, 0.3):
-                    assert time.monotonic() < end, "%s cannot reach the remote over IPv%d" % (name, v)
+                wait_until(lambda: connects(v, 7999, name, 0.3), "%s reaches the remote over IPv%d" % (name, v), 20)
 
 
 def remove_lab():
@@ -78,13 +92,13 @@ def remove_lab():
         netns.delete(name)
 
 
-class Driver:
-    """The program that holds the agent's datapath, in the gateway's namespace."""
+class Program:
+    """A program in the gateway's namespace that is asked line by line; a line "." ends each of its answers."""
 
-    def __init__(self, mode="enforce", priority=-10, boot="boot-1", renewal="auto"):
+    def __init__(self, *arguments, log=None):
         with netns.inside(GATEWAY):
-            self.process = subprocess.Popen([DRIVER, mode, str(priority), boot, renewal], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, text=True, bufsize=1)
+            self.process = subprocess.Popen([PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                                            text=True, bufsize=1)
 
     def ask(self, *lines):
         self.process.stdin.write("".join(line + "\n" for line in lines))
@@ -94,7 +108,31 @@ class Driver:
             if line == ".\n":
                 return answer
             answer.append(line.rstrip("\n"))
-        raise AssertionError("the driver ended")
+        raise AssertionError("the program ended")
+
+    def hang_up(self):
+        """False: it was ended before."""
+        if self.process.stdin.closed:
+            return False
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return True
+
+    def close(self):
+        if self.hang_up():
+            assert self.process.wait(10) == 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(10)
+        self.hang_up()
+
+
+class Driver(Program):
+    """The program that holds the agent's datapath."""
+
+    def __init__(self, mode="enforce", priority=-10, boot="boot-1", renewal="auto"):
+        super().__init__(mode, str(priority), boot, renewal)
 
     def apply(self, add=(), remove=(), renew=()):
         answer = self.ask("apply %d %d %d" % (len(add), len(remove), len(renew)), *add, *remove, *renew)
@@ -113,17 +151,6 @@ class Driver:
                             "uses": int(uses), "timeout": int(timeout), "counter": int(counter), "nat": nat,
                             "outside": outside, "state": state}
         return doors
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        assert self.process.wait(10) == 0
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-        self.process.stdin.close()
-        self.process.stdout.close()
 
 
 def door(v, port, uses=1, kind="tcp", timeout=LONG, client=None, grant=None):
@@ -146,14 +173,18 @@ def grant_of(line):
     return line.split()[0]
 
 
+def at_gateway(*argv, text=None):
+    return netns.run(["ip", "netns", "exec", GATEWAY, *argv], text)
+
+
 def nft(*argv, text=None):
     """The gateway's nft."""
-    return netns.run(["ip", "netns", "exec", GATEWAY, "nft", *argv], text)
+    return at_gateway("nft", *argv, text=text)
 
 
 def clear_gateway():
-    for argv in (["nft", "flush", "ruleset"], ["conntrack", "-F"]):
-        netns.run(["ip", "netns", "exec", GATEWAY] + argv)
+    nft("flush", "ruleset")
+    at_gateway("conntrack", "-F")
 
 
 @contextlib.contextmanager
@@ -164,8 +195,7 @@ def driver(**options):
         assert one.ask("install") == ["created"]
         yield one
     finally:
-        if one.process.poll() is None:
-            one.close()
+        one.close()
 
 
 # ---- sockets ----
@@ -218,10 +248,7 @@ class Server(threading.Thread):
                     conns.pop(fd).close()
 
     def has_accepted(self, wanted):
-        end = time.monotonic() + 2
-        while self.accepted != wanted and time.monotonic() < end:
-            select.select([], [], [], 0.01)
-        assert self.accepted == wanted, self.accepted
+        wait_until(lambda: self.accepted == wanted, lambda: "accepted %s of %s" % (self.accepted, wanted), 2, 0.01)
         return True
 
     def close(self):
@@ -307,9 +334,10 @@ def receives(s, seconds=SOON):
         return None
 
 
-def main(tests):
-    global DRIVER
-    DRIVER = os.path.abspath(sys.argv[1])
+def main(names, sysctls=()):
+    """Runs those functions of a test program whose names begin with test_; `names` are its globals(). `sysctls`: the gateway's."""
+    global PROGRAM
+    PROGRAM = os.path.abspath(sys.argv[1])
     if os.geteuid() != 0:
         skip("needs root, for network namespaces")
     try:
@@ -319,6 +347,7 @@ def main(tests):
         skip("no network namespaces here: %s" % error)
     failed = 0
     try:
+        netns.sysctl(GATEWAY, dict(sysctls))
         warm_up()
         with netns.inside(GATEWAY):
             probe = subprocess.run(["nft", "add table inet p; add chain inet p c; add rule inet p c "
@@ -326,7 +355,7 @@ def main(tests):
                                    capture_output=True, text=True)
         if probe.returncode != 0:
             skip("the kernel has no nf_tables with jhash: " + probe.stderr.strip())
-        for test in tests:
+        for test in [value for name, value in names.items() if name.startswith("test_")]:
             for v in (4, 6):
                 if len(sys.argv) > 2 and test.__name__ not in sys.argv[2:]:
                     continue

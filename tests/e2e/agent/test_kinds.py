@@ -516,4 +516,4 @@ def test_wide_ranges_in_bulk(v):
 
 
 if __name__ == "__main__":
-    sys.exit(main([value for name, value in list(globals().items()) if name.startswith("test_")]))
+    sys.exit(main(globals()))

@@ -10,7 +10,8 @@ import sys
 import time
 import uuid
 
-from lab import (ADDR, CLIENT, EXTERNAL, OTHER, REMOTE, REMOTES, SOON, Driver, any_door, connects, driver, endpoint, main, nft, serving)
+from lab import (ADDR, CLIENT, EXTERNAL, OTHER, REMOTE, REMOTES, SOON, Driver, any_door, connects, driver, endpoint, main, nft, serving,
+                 wait_until)
 from test_kinds import RENEWALS
 
 MINUTE, HOUR = 60000, 3600000
@@ -96,14 +97,15 @@ class World:
             return
         assert self.driver.apply([], [], [place.line(place.uses, 200)]) == {}
         end = time.monotonic() + 15
-        while self.driver.doors().get(place.grant, {"state": "gone"})["state"] == "whole":
-            assert time.monotonic() < end, "open long after its time"
-            time.sleep(0.05)
-        # what is left of it goes when the kernel has collected the elements, if no transaction comes between
-        while place.grant in self.driver.doors():
+        wait_until(lambda: self.driver.doors().get(place.grant, {"state": "gone"})["state"] != "whole",
+                   "the door closes in its time", 15, 0.05)
+
+        def collected():  # what is left of it is taken away once the kernel has collected the elements
+            if place.grant not in self.driver.doors():
+                return True
             assert self.driver.apply([], [place.line(place.uses)]) == {}
-            assert time.monotonic() < end, self.driver.doors()
-            time.sleep(0.4)
+            return False
+        wait_until(collected, lambda: "nothing is left of it: %s" % self.driver.doors(), end - time.monotonic(), 0.4)
         self.forget(place)
 
     def restart(self, place):
@@ -177,4 +179,4 @@ def test_random_sequences(v):
 
 
 if __name__ == "__main__":
-    sys.exit(main([value for name, value in list(globals().items()) if name.startswith("test_")]))
+    sys.exit(main(globals()))

@@ -8,7 +8,8 @@ import sys
 import time
 
 import netns
-from agent_lab import ADDR, CLIENT, GATEWAY, agent, at_gateway, connection, connection_through, main, new_id
+from agent_lab import agent, connection, connection_through, main, new_id
+from lab import ADDR, CLIENT, GATEWAY, at_gateway
 
 
 # ---- primary connections ----

@@ -9,7 +9,7 @@ import threading
 import time
 
 from lab import (ADDR, CLIENT, EXTERNAL, OTHER, REMOTE, REMOTES, SOON, Driver, any_door, connects, driver, endpoint, grant_of, main,
-                 nft, serving)
+                 nft, serving, wait_until)
 from test_kinds import RENEWALS, admitted, each_renewal
 
 HOUR = 3600000
@@ -111,23 +111,23 @@ def test_renewed_doors_close_in_time(v, renewal):
         assert d.apply([], [], [later(line, 1500) for line, _ in doors.values()]) == {}
         d.kill()
         open_doors = dict(doors)
-        while open_doors:
+
+        def closed():
             for name, (_, way) in list(open_doors.items()):
                 at = time.monotonic() - began
                 if not passes(way, 0.2):
                     assert at > 1.0, "%s closed after %.2f s" % (name, at)
                     del open_doors[name]
-            assert time.monotonic() - began < 6, "still open: %s" % list(open_doors)
+            return not open_doors
+        wait_until(closed, lambda: "closed, and still open: %s" % list(open_doors), began + 6 - time.monotonic())
         again = Driver(renewal=renewal)
         assert again.ask("install") == ["adopted"]
         assert all(one["state"] == "expired" for one in again.doors().values()), again.doors()
-        # What is left of them is cleared away; elements that have expired hold their object until the kernel has collected them,
-        # about every second, and only when no transaction comes between.
-        end = time.monotonic() + 10
-        while again.doors():
-            time.sleep(0.3)
+
+        def cleared():  # elements that have expired hold their object until the kernel has collected them
             again.ask("remove-held")
-            assert time.monotonic() < end, again.doors()
+            return not again.doors()
+        wait_until(cleared, lambda: "nothing is left of them: %s" % again.doors(), 10, 0.3)
         assert "8012" not in nft("list", "table", "inet", "postern")
         again.close()
 
@@ -205,4 +205,4 @@ def test_this_kernel_is_asked(v):
 
 
 if __name__ == "__main__":
-    sys.exit(main([value for name, value in list(globals().items()) if name.startswith("test_")]))
+    sys.exit(main(globals()))

@@ -9,15 +9,15 @@ import threading
 import time
 
 import netns
-from agent_lab import (ADDR, CLIENT, FAMILY, GATEWAY, REMOTE, STRANGER, agent, at_gateway, connect, connection, connection_through, connects,
-                       door, main, new_id, passes, serving)
+from agent_lab import STRANGER, agent, connect, connection, connection_through, door, listening, main, new_id, passes
+from lab import ADDR, CLIENT, FAMILY, GATEWAY, REMOTE, at_gateway, connects, wait_until
 
 
 # ---- renewals ----
 
 def renewal(v, how):
     grant = new_id()
-    with agent(renewal=how) as a, serving(v, 8000):
+    with agent(renewal=how) as a, listening(v, 8000):
         a.snapshot(door(v, grant, 8000, most=2, timeout=3000))
         assert connects(v, 8000)
         a.wait("opened")
@@ -26,7 +26,7 @@ def renewal(v, how):
         assert 28000 < held["timeout"] <= 30000, held
         assert held["counter"] == 1 and held["state"] == "whole", held
         assert connects(v, 8000), "one use is left"
-        assert not connects(v, 8000, 0.5), "the renewal armed it anew"
+        assert not connects(v, 8000, seconds=0.5), "the renewal armed it anew"
         a.item(door(v, grant, 8000, most=2, made=1, timeout=2000))
         assert a.doors()[grant]["timeout"] <= 2000, "shorter"
 
@@ -42,17 +42,15 @@ def test_a_renewal_by_replacement_too(v):
 def expired(v, how):
     """The kernel closed it a moment before the renewal came."""
     grant = new_id()
-    with agent(renewal=how) as a, serving(v, 8001):
+    with agent(renewal=how) as a, listening(v, 8001):
         a.snapshot(door(v, grant, 8001, most=3, timeout=1000))
         assert connects(v, 8001)
-        end = time.monotonic() + 5
-        while a.doors().get(grant, {"state": "expired"})["state"] != "expired":
-            assert time.monotonic() < end
-        assert not connects(v, 8001, 0.5)
+        wait_until(lambda: a.doors().get(grant, {"state": "expired"})["state"] == "expired", "the door has expired", 5)
+        assert not connects(v, 8001, seconds=0.5)
         _, refused = a.item(door(v, grant, 8001, most=3, made=0, timeout=20000))
         assert not refused, refused
         assert connects(v, 8001) and connects(v, 8001), "two of three are left"
-        assert not connects(v, 8001, 0.5), "the first use was forgotten"
+        assert not connects(v, 8001, seconds=0.5), "the first use was forgotten"
 
 
 def test_a_door_that_expired_is_added_with_what_is_left(v):
@@ -130,18 +128,18 @@ def test_what_is_as_wanted_is_left_alone_by_replacement(v):
 
 def test_another_door_of_the_same_grant_has_what_is_left(v):
     grant = new_id()
-    with agent() as a, serving(v, 8005), serving(v, 8006):
+    with agent() as a, listening(v, 8005), listening(v, 8006):
         a.snapshot(door(v, grant, 8005, most=2))
         assert connects(v, 8005)
         a.item(door(v, grant, 8006, most=2))
-        assert not connects(v, 8005, 0.5)
+        assert not connects(v, 8005, seconds=0.5)
         assert connects(v, 8006)
-        assert not connects(v, 8006, 0.5), "the use of the first one was forgotten"
+        assert not connects(v, 8006, seconds=0.5), "the use of the first one was forgotten"
 
 
 def test_a_translated_flow_is_told_with_both_tuples(v):
     grant = new_id()
-    with agent() as a, serving(v, 8008) as listener:
+    with agent() as a, listening(v, 8008) as listener:
         a.snapshot(door(v, grant, 8008, nat="snat %s 4008" % ADDR[v][GATEWAY]))
         ours = connect(v, 8008)
         theirs, peer = listener.accept()
@@ -162,14 +160,14 @@ def test_audits_find_the_uses_of_every_kind_of_door(v):
     several = ",".join(sorted([ADDR[v][REMOTE], STRANGER[v]], key=lambda a: socket.inet_pton(FAMILY[v], a)))
     exact, wide, anybody, translated = (new_id() for _ in range(4))
     client, remote = ADDR[v][CLIENT], ADDR[v][REMOTE]
-    with agent() as a, serving(v, 7015), serving(v, 6004, CLIENT), serving(v, 6005, CLIENT):
+    with agent() as a, listening(v, 7015), listening(v, 6004, CLIENT), listening(v, 6005, CLIENT):
         a.snapshot("door %s %s %s 7015 0 tcp 3 0 60000" % (exact, client, remote),
                    "door %s %s %s 7016 7019 tcp 3 0 60000" % (wide, client, remote),
                    "door %s - %s 6004 0 tcp 3 0 60000" % (anybody, client),
                    "door %s %s %s 6005 0 tcp 0 0 60000 dnat %s 61005" % (translated, several, client, ADDR[v][GATEWAY]))
         netns.sysctl(GATEWAY, {"net.netfilter.nf_conntrack_events": 0})
         try:
-            with serving(v, 7017), serving(v, 7018):
+            with listening(v, 7017), listening(v, 7018):
                 connect(v, 7015).close()
                 connect(v, 7017).close()
                 connect(v, 7018).close()
@@ -189,10 +187,11 @@ def test_audits_take_away_what_expired_doors_leave(v):
     for how in ("in-place", "replace"):
         with agent(renewal=how) as a:
             a.snapshot(*[line.replace(" 60000 ", " 300 ") for line in every_kind(v).values()])
-            end = time.monotonic() + 10
-            while a.doors():
-                assert time.monotonic() < end, (how, a.doors())
+
+            def swept():
                 a.reports("missed", 300)  # lets the agent run
+                return not a.doors()
+            wait_until(swept, lambda: "nothing is left of expired doors, %s: %s" % (how, a.doors()), 10)
             left = at_gateway("nft", "list", "table", "inet", "postern")
             for kind, line in every_kind(v).items():
                 assert line.split()[3] not in left, "%s: %s" % (kind, left)
@@ -213,7 +212,7 @@ def test_external_addresses_must_be_the_gateways(v):
             assert own not in refused, refused
             kind, why = refused[foreign]
             assert kind == "else" and why.startswith("gateway does not own %s: it has " % STRANGER[v]), refused
-            assert ADDR[v][GATEWAY] in why, refused
+            assert ADDR[v][GATEWAY] in why.replace(",", "").split(), refused
             kind, why = refused[taken]
             assert kind == "taken" and "61000" in why, refused
         _, refused = a.item(door(v, taken, 8007, nat="dnat %s 61000" % ADDR[v][GATEWAY]))
@@ -260,7 +259,7 @@ def test_a_cut_after_a_restart_of_a_grant_that_ended(v):
 def test_nobody_slips_through_a_cut(v):
     """Clients race through an open door while it is removed and cut: none of them is left."""
     grant = new_id()
-    with agent() as a, serving(v, 8014) as listener:
+    with agent() as a, listening(v, 8014) as listener:
         listener.setblocking(False)
         a.snapshot(door(v, grant, 8014, most=0))
         with netns.inside(CLIENT):

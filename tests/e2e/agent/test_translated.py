@@ -213,4 +213,4 @@ def test_a_table_of_schema_2_is_carried_over(v):
 
 
 if __name__ == "__main__":
-    sys.exit(main([value for name, value in list(globals().items()) if name.startswith("test_")]))
+    sys.exit(main(globals()))
