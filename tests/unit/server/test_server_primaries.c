@@ -273,11 +273,14 @@ Test(server_primaries, a_restart_in_the_linger)
 	agent_settle(&gw1);
 	agent_disconnect(&gw1);
 	world_stop(&world);
-	world.config.session_linger_ms = 0;
+	world.config.session_linger_ms = 400;
 	world_start(&world);
 	cr_expect_eq(open_sessions(), 1);
 	gw1.knows_no_primary = true;
+	int64_t told = clock_mono_us();
 	agent_start(&gw1, NULL, 0);
+	expect_closed("its primary connection ended");
+	cr_expect_geq(clock_mono_us() - told, 400000, "it lingers from then on");
 	expect_end_of_both();
 	end();
 }

@@ -270,7 +270,21 @@ Test(server_scope, a_grant_is_held_to_its_definition)
 	request.remote_port = 1046;
 	cr_expect_eq(ask(&world, world.ftp, &request, &result), STATUS_OK, "%s", result.err.text);
 	result_clear(&result);
-	cr_expect_eq(COUNT(&world, GRANTED, NULL), 1);
+	request = accept_request();
+	request.protocol = TEXT("strict");
+	request.session = session;
+	request.remote = TEXT("10.77.2.3");
+	(void)ask(&world, world.ftp, &request, &result);
+	expect_refusal(
+		STATUS_INVALID_ARGUMENT, REASON_NONE, "remote", "for 10.77.2.2/32, the peer");
+	request.remote = TEXT("10.77.2.2");
+	request.client_port = 22;
+	(void)ask(&world, world.ftp, &request, &result);
+	expect_refusal(STATUS_INVALID_ARGUMENT, REASON_NONE, "client_port", "22:");
+	request.client_port = 4000;
+	cr_expect_eq(ask(&world, world.ftp, &request, &result), STATUS_OK, "%s", result.err.text);
+	result_clear(&result);
+	cr_expect_eq(COUNT(&world, GRANTED, NULL), 2);
 	cr_expect_eq(COUNT(&world, DENIED, NULL), 0);
 	end_with_filter();
 }
@@ -329,9 +343,23 @@ static void expect_out_of_scope(const Postern__V1__GrantRequest *request, const 
 	expect_refusal(STATUS_PERMISSION_DENIED, REASON_OUT_OF_SCOPE, "", words);
 }
 
+/* By the filter whose longest lifetime is 30 s. */
+static void expect_renewed(const char *id, uint64_t lifetime_ms, bool is_clamped)
+{
+	Postern__V1__GrantRenewRequest request = POSTERN__V1__GRANT_RENEW_REQUEST__INIT;
+	request.id = TEXT(id);
+	request.lifetime_ms = lifetime_ms;
+	cr_assert_eq(grants_call(&world, sip1, "Renew", &request.base, &result), STATUS_OK, "%s",
+		result.err.text);
+	cr_expect_eq(granted(&result)->lifetime_clamped, is_clamped);
+	cr_expect_leq(granted(&result)->left_ms, 30000);
+	result_clear(&result);
+}
+
 /* Row 22, before and after a restart. */
 Test(server_scope, a_filter_is_held_to_its_scope)
 {
+	char id[ID_TEXT_SIZE];
 	begin("");
 	Postern__V1__Principal filter = scoped();
 	become(&filter);
@@ -352,13 +380,18 @@ Test(server_scope, a_filter_is_held_to_its_scope)
 		cr_assert_eq(
 			ask(&world, sip1, &request, &result), STATUS_OK, "%s", result.err.text);
 		cr_expect_eq(granted(&result)->lifetime_ms, 30000, "cut to the filter's own");
+		cr_expect(granted(&result)->lifetime_clamped, "and said so");
+		snprintf(id, sizeof id, "%s", granted(&result)->id);
 		result_clear(&result);
+		expect_renewed(id, 20000, false);
+		expect_renewed(id, 60000, true);
 		request.client = TEXT("fd77:1::2");
 		request.remote = TEXT("fd77:2::2");
 		request.lifetime_ms = 0;
 		cr_assert_eq(
 			ask(&world, sip1, &request, &result), STATUS_OK, "%s", result.err.text);
 		cr_expect_eq(granted(&result)->lifetime_ms, 30000);
+		cr_expect_not(granted(&result)->lifetime_clamped, "it named none");
 		result_clear(&result);
 		request.remote = TEXT("fd77:3::2");
 		expect_out_of_scope(&request,
