@@ -462,6 +462,31 @@ def test_what_somebody_deletes_is_made_whole(v, renewal):
 
 
 @each_renewal
+def test_objects_that_somebody_deletes_are_made_again(v, renewal):
+    """A door without its counter, or without its limit, is half a door, which admits nobody; made whole, never more than granted."""
+    client, remote = ADDR[v][CLIENT], ADDR[v][REMOTE]
+    with driver(renewal=renewal) as d, serving(v, [8015]):
+        wide = any_door(client, remote, "8010-8019", 4)
+        rest = any_door(client, remote, "8010-8019", 3, grant=grant_of(wide))
+        # A limit that is left counts the try that finds no counter; one that is made again has what is said to be left.
+        for objects, target, again, counted, left in (("counter", "wc", wide, 0, 2), ("limit", "wl", rest, 1, 3)):
+            assert d.apply([wide]) == {}
+            assert connects(v, 8015)
+            nft("flush", "map", "inet", "postern", "%s%d" % (target, v))
+            assert d.ask("watch 1000") == ["changed doors"]
+            nft("delete", objects, "inet", "postern", "g" + grant_of(wide))
+            assert d.ask("watch 1000") == ["changed doors"]
+            assert d.doors()[grant_of(wide)]["state"] == "incomplete", objects
+            assert not connects(v, 8015, CLIENT, 0.3), objects
+            assert d.apply([again]) == {}
+            one = d.doors()[grant_of(wide)]
+            assert (one["state"], one["counter"]) == ("whole", counted), one
+            assert admitted([((v, 8015), {}) for _ in range(16)]) == left, objects
+            assert d.doors()[grant_of(wide)]["counter"] == counted + left
+            assert d.apply([], [wide]) == {} and d.doors() == {}
+
+
+@each_renewal
 def test_before_linux_6_3(v, renewal):
     """A deletion fails there if there is nothing to delete: doors of every kind come, go and are renewed all the same."""
     kinds = all_kinds(v)

@@ -93,7 +93,7 @@ def test_a_restart_finds_primaries_again(v):
             assert [line[2] for line in reports if line[0] == "primary-ended"] == [ends], reports
             ours.close()
             theirs.close()
-            assert [line[2] for line in again.wait("primary-ended")] == [lives]
+            assert [line[2] for line in again.wait("primary-ended", 800)] == [lives], "an event tells, before the slow round"
 
 
 def test_the_slow_round_finds_what_gives_no_events(v):

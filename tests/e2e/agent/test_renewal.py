@@ -133,6 +133,27 @@ def test_renewed_doors_close_in_time(v, renewal):
 
 
 @each_renewal
+def test_translations_are_renewed_with_their_doors(v, renewal):
+    """A flow of a renewed door is translated when the time that the door had at first is over."""
+    client, remote, outside = ADDR[v][CLIENT], ADDR[v][REMOTE], EXTERNAL[v]
+    with driver(renewal=renewal) as d, listening(v), serving(v, [8002]) as server:
+        ways = {"snat " + outside: 8002, "snat " + endpoint(outside, 4003): 8003}
+        lines = [any_door(client, remote, port, 5, timeout=1000, nat=nat) for nat, port in ways.items()]
+        lines += [any_door(client, remote, "8004-8005", 5, timeout=1000, nat="snat " + outside),
+                  any_door("any", client, 7003, 5, timeout=1000, nat="dnat " + endpoint(outside, 2121)),
+                  any_door(remote, client, 7004, 5, timeout=1000, nat="dnat " + endpoint(outside, 2122)),
+                  any_door(REMOTES[v][:3], client, 7005, 5, timeout=1000, nat="dnat " + endpoint(outside, 2123))]
+        left = any_door(client, remote, 8006, 5, timeout=1000)
+        assert d.apply(lines + [left]) == {}
+        assert d.apply([], [], [later(line, HOUR) for line in lines]) == {}
+        wait_until(lambda: d.doors().get(grant_of(left), {"state": "gone"})["state"] != "whole", "their first time is over", 5)
+        held = d.doors()
+        assert [held[grant_of(line)]["state"] for line in lines] == ["whole"] * len(lines), held
+        assert passes(((v, 8002, CLIENT), {})) and server.has_accepted({8002: 1})
+        assert server.peers[0][0] == outside, server.peers
+
+
+@each_renewal
 def test_no_gap(v, renewal):
     """A try at any moment of continuous renewals passes, well before a SYN would be sent again."""
     with driver(renewal=renewal) as d, listening(v):

@@ -197,6 +197,26 @@ def test_audits_take_away_what_expired_doors_leave(v):
                 assert line.split()[3] not in left, "%s: %s" % (kind, left)
 
 
+# ---- others' hands ----
+
+def test_a_counter_that_somebody_deletes_is_made_again(v):
+    grant = new_id()
+    with agent() as a, listening(v, 8015):
+        a.snapshot("door %s %s %s 8010 8019 tcp 2 0 60000" % (grant, ADDR[v][CLIENT], ADDR[v][REMOTE]))
+        assert connects(v, 8015)
+        a.wait("opened")
+        assert a.reports("missed", 1500) == [], "the next audit is far away"
+        at_gateway("nft", "flush map inet postern wc%d; delete counter inet postern g%s" % (v, grant))
+        assert a.doors()[grant]["state"] == "incomplete", a.doors()
+
+        def repaired():
+            a.reports("missed", 100)  # lets the agent run
+            return a.doors()[grant]["state"] == "whole"
+        wait_until(repaired, lambda: "the door is whole again: %s" % a.doors(), 5)
+        assert connects(v, 8015)
+        assert not connects(v, 8015, seconds=0.5), "never more than granted"
+
+
 # ---- external addresses ----
 
 def test_external_addresses_must_be_the_gateways(v):
