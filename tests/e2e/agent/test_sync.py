@@ -239,6 +239,20 @@ def test_external_addresses_must_be_the_gateways(v):
         assert not refused, refused
 
 
+def test_a_door_that_expired_is_not_renewed_over_a_program(v):
+    """The port was the door's as long as it was open; now a program of the gateway has it."""
+    grant, outside = new_id(), "dnat %s 61001" % ADDR[v][GATEWAY]
+    with agent() as a:
+        a.snapshot(door(v, grant, 8005, timeout=1000, nat=outside))
+        wait_until(lambda: a.doors().get(grant, {"state": "expired"})["state"] == "expired", "the door has expired", 5)
+        with netns.inside(GATEWAY):
+            program = socket.create_server((ADDR[v][GATEWAY], 61001), family=FAMILY[v])
+        with program:
+            _, refused = a.item(door(v, grant, 8005, timeout=20000, nat=outside))
+            kind, why = refused[grant]
+            assert kind == "taken" and "61001" in why, refused
+
+
 # ---- cuts ----
 
 def test_a_cut_ends_flows_before_it_is_acknowledged(v):
@@ -262,6 +276,24 @@ def test_a_cut_of_what_events_have_not_told_of(v):
         kinds = [line[0] for line in reports]
         assert kinds == ["opened", "closed"], reports
         assert not passes(ours, theirs, 0.5)
+
+
+def test_a_cut_of_what_no_event_ever_told_of(v):
+    """Nor does any book know its grant: conntrack is asked. It gives no events of what began while they were off."""
+    grant = new_id()
+    with agent() as a:
+        a.snapshot(door(v, grant, 8016))
+        a.kill()
+        with agent(keep=True) as again:
+            netns.sysctl(GATEWAY, {"net.netfilter.nf_conntrack_events": 0})
+            try:
+                with connection(v, 8016) as (ours, theirs):
+                    netns.sysctl(GATEWAY, {"net.netfilter.nf_conntrack_events": 1})
+                    reports, _ = again.snapshot("cut " + grant)
+                    assert [line[:2] for line in reports] == [["opened", grant]], reports
+                    assert not passes(ours, theirs, 0.5)
+            finally:
+                netns.sysctl(GATEWAY, {"net.netfilter.nf_conntrack_events": 1})
 
 
 def test_a_cut_after_a_restart_of_a_grant_that_ended(v):

@@ -1,6 +1,7 @@
 /* Messages of conntrack: which are ours, and what they say. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
@@ -50,6 +51,7 @@ static void nest_end(char *at)
 {
 	uint16_t size = (uint16_t)(end_of_message() - at);
 	memcpy(at, &size, sizeof size);
+	message.header.nlmsg_len = NLMSG_ALIGN(message.header.nlmsg_len);
 }
 
 static void put_tuple(uint16_t type, const char *from, uint16_t from_port, const char *to,
@@ -133,6 +135,27 @@ Test(conntrack, events)
 		cr_assert_eq(flow.id, 77);
 		cr_assert_eq(flow.client.port, 4000);
 		cr_assert_eq(flow.remote.port, 21);
+	}
+}
+
+Test(conntrack, tcp_is_over_when_both_ended_it_or_one_reset_it)
+{
+	static const uint32_t marks[] = {MARK, MARK_SESSION};
+	for (size_t i = 0; i < 2; i++) {
+		for (uint8_t state = TCP_CONNTRACK_SYN_SENT; state <= TCP_CONNTRACK_CLOSE;
+			state++) {
+			enum track_event event;
+			struct tracked flow;
+			whole(IPCTNL_MSG_CT_NEW, 0, marks[i], "10.0.0.1");
+			char *info = nest(CTA_PROTOINFO), *tcp = nest(CTA_PROTOINFO_TCP);
+			put(CTA_PROTOINFO_TCP_STATE, &state, 1);
+			nest_end(tcp);
+			nest_end(info);
+			cr_assert(parse(&event, &flow));
+			cr_expect_eq(flow.is_over,
+				state == TCP_CONNTRACK_TIME_WAIT || state == TCP_CONNTRACK_CLOSE,
+				"state %u", state);
+		}
 	}
 }
 
