@@ -307,6 +307,13 @@ def connects(v, port, name=CLIENT, seconds=SOON, to=None, address=None):
         s.close()
 
 
+def syn_repeats(name):
+    """How many SYNs this host has had to send again."""
+    with netns.inside(name), open("/proc/thread-self/net/netstat") as counters:
+        names, values = [line.split() for line in counters if line.startswith("TcpExt:")]
+    return int(values[names.index("TCPSynRetrans")])
+
+
 def echo(s, data):
     s.setblocking(True)
     s.settimeout(5)
