@@ -327,7 +327,8 @@ class Lab:
             "max_per_ip=0", "max_clients=0", "secure_chroot_dir=/var/run/vsftpd/empty", ""]))
         self.start(f"remote{n}", "vsftpd")
 
-    def joined(self, gateway, deadline_s=DEADLINE_S):
+    def joined(self, gateway, deadline_s=2 * DEADLINE_S):
+        """An agent whose connections did not last pauses up to 15 s, and again when it then comes too early."""
         wait_until(lambda: any(g["name"] == gateway and g["connected"] for g in self.json("policy", "gateway", "list")),
                    f"{gateway} has joined", deadline_s)
 
