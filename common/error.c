@@ -141,6 +141,12 @@ const char *reason_name(enum reason reason)
 		return "EXTERNAL_TAKEN";
 	case REASON_NO_SUCH_CONNECTION:
 		return "NO_SUCH_CONNECTION";
+	case REASON_REVISION_CHANGED:
+		return "REVISION_CHANGED";
+	case REASON_POLICY_TEST_FAILED:
+		return "POLICY_TEST_FAILED";
+	case REASON_SOURCE_UNAVAILABLE:
+		return "SOURCE_UNAVAILABLE";
 	}
 	return ""; /* a number from a newer peer */
 }

@@ -4,6 +4,7 @@
 #define POSTERN_COMMON_ERROR_H
 
 #include <stdarg.h>
+#include <stdint.h>
 
 /* gRPC's canonical codes; they travel on the wire and are the public API's: never renumber. */
 enum status {
@@ -41,6 +42,9 @@ enum reason {
 	REASON_JOURNAL_UNAVAILABLE = 10,
 	REASON_EXTERNAL_TAKEN = 11,
 	REASON_NO_SUCH_CONNECTION = 12,
+	REASON_REVISION_CHANGED = 13,
+	REASON_POLICY_TEST_FAILED = 14,
+	REASON_SOURCE_UNAVAILABLE = 15,
 };
 
 /* Owned by the caller, filled where the fact is known, no heap. All strings are NUL-terminated and
@@ -50,7 +54,8 @@ struct error {
 	enum reason reason;
 	char rule[64]; /* name of the rule that decided */
 	char grant[40]; /* id of the journalled (denied, failed) grant */
-	char field[32]; /* offending field of a request */
+	char field[96]; /* offending field of a request: "protocol_rules[3].clients[0]" */
+	uint64_t revision; /* of the policy document that decided, 0 = none did */
 	char text[320]; /* what, where, and what to do instead */
 };
 

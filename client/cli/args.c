@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "common/config.h"
 
 #define MAX_WORDS 64

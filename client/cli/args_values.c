@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "client/cli/args.h"
-#include "client/cli/names.h"
-#include "client/cli/text.h"
+#include "client/text/names.h"
+#include "client/text/text.h"
 #include "common/config.h"
 #include "common/id.h"
 

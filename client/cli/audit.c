@@ -2,9 +2,9 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
-#include "client/cli/names.h"
 #include "client/cli/story.h"
-#include "client/cli/text.h"
+#include "client/text/names.h"
+#include "client/text/text.h"
 #include "common/clock.h"
 #include "common/config.h"
 #include "postern/v1/audit.pb-c.h"

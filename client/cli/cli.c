@@ -12,8 +12,8 @@
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/help.h"
-#include "client/cli/text.h"
 #include "client/cli/token.h"
+#include "client/text/text.h"
 #include "common/clock.h"
 
 static void print_error(const struct cli *cli, const struct error *err)

@@ -10,7 +10,7 @@
 #include "client/cli/args.h"
 #include "client/cli/client.h"
 #include "client/cli/grid.h"
-#include "client/cli/json.h"
+#include "client/text/json.h"
 #include "common/id.h"
 
 #define CLI_MAX_DEADLINE_MS (24 * 3600 * 1000ULL)

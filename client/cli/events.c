@@ -6,8 +6,8 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
-#include "client/cli/names.h"
 #include "client/cli/story.h"
+#include "client/text/names.h"
 #include "common/clock.h"
 #include "common/config.h"
 #include "postern/v1/events.pb-c.h"

@@ -15,6 +15,8 @@ const struct exit_meaning exit_meanings[] = {
 	{EXIT_UNAUTHENTICATED, "no token, or one that the server does not know"},
 	{EXIT_EXTERNAL_TAKEN, "another live grant has that external port"},
 	{EXIT_NO_SUCH_CONNECTION, "the gateway does not know the primary connection"},
+	{EXIT_REVISION_CHANGED, "policy apply --if-revision: another revision is in force"},
+	{EXIT_POLICY_TEST_FAILED, "policy apply, policy test: a test of the document failed"},
 	{EXIT_OK, NULL},
 };
 
@@ -66,6 +68,11 @@ enum exit_code exit_code_of(const struct error *err)
 		return EXIT_EXTERNAL_TAKEN;
 	case REASON_NO_SUCH_CONNECTION:
 		return EXIT_NO_SUCH_CONNECTION;
+	case REASON_REVISION_CHANGED:
+		return EXIT_REVISION_CHANGED;
+	case REASON_POLICY_TEST_FAILED:
+		return EXIT_POLICY_TEST_FAILED;
+	case REASON_SOURCE_UNAVAILABLE:
 	case REASON_NONE:
 	case REASON_NO_SUCH_GATEWAY:
 	case REASON_GATEWAY_REFUSED:
@@ -103,6 +110,12 @@ const char *exit_phrase(const struct error *err)
 		return "external port taken";
 	case REASON_NO_SUCH_CONNECTION:
 		return "no such connection";
+	case REASON_REVISION_CHANGED:
+		return "another revision is in force";
+	case REASON_POLICY_TEST_FAILED:
+		return "policy test failed";
+	case REASON_SOURCE_UNAVAILABLE:
+		return "source unavailable";
 	case REASON_NONE:
 		break;
 	}

@@ -17,6 +17,8 @@ enum exit_code { /* never renumber */
 	EXIT_UNAUTHENTICATED = 16,
 	EXIT_EXTERNAL_TAKEN = 17,
 	EXIT_NO_SUCH_CONNECTION = 18,
+	EXIT_REVISION_CHANGED = 19,
+	EXIT_POLICY_TEST_FAILED = 20,
 };
 
 struct exit_meaning {

@@ -5,7 +5,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/grant_terms.h"
 #include "client/cli/principal.h"
-#include "client/cli/text.h"
+#include "client/text/text.h"
 #include "common/config.h"
 #include "postern/v1/policy.pb-c.h"
 

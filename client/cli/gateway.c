@@ -2,7 +2,7 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
-#include "client/cli/text.h"
+#include "client/text/text.h"
 #include "common/clock.h"
 #include "postern/v1/gateways.pb-c.h"
 

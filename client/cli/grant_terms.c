@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "common/config.h"
 
 #define CONTEXT_MAX 4096

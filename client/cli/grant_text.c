@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "client/cli/names.h"
 #include "client/cli/story.h"
-#include "client/cli/text.h"
+#include "client/text/names.h"
+#include "client/text/text.h"
 #include "common/config.h"
 
 void grant_tell_state(const Postern__V1__Grant *grant, char *text, size_t size)

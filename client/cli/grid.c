@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/cli/text.h"
+#include "client/text/text.h"
 
 #define CELL_MAX 512
 

@@ -5,7 +5,7 @@
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "common/config.h"
 
 #define OPTION_COLUMN 30

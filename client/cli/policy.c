@@ -1,6 +1,6 @@
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "postern/v1/policy.pb-c.h"
 
 static void print_rule(struct cli *cli, const ProtobufCMessage *message)

@@ -1,6 +1,6 @@
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "common/config.h"
 #include "common/id.h"
 #include "postern/v1/policy.pb-c.h"

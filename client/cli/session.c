@@ -2,8 +2,8 @@
 
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
-#include "client/cli/names.h"
-#include "client/cli/text.h"
+#include "client/text/names.h"
+#include "client/text/text.h"
 #include "common/clock.h"
 #include "postern/v1/sessions.pb-c.h"
 

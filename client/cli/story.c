@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
-#include "client/cli/names.h"
-#include "client/cli/text.h"
+#include "client/text/names.h"
+#include "client/text/text.h"
 #include "common/config.h"
 
 #define WHAT_SIZE 1024

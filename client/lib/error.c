@@ -19,6 +19,7 @@ void error_publish(const struct error *err, struct postern_error *ret_err)
 	memcpy(ret_err->rule, err->rule, sizeof(ret_err->rule));
 	memcpy(ret_err->grant, err->grant, sizeof(ret_err->grant));
 	memcpy(ret_err->field, err->field, sizeof(ret_err->field));
+	ret_err->revision = err->revision;
 	memcpy(ret_err->text, err->text, sizeof(ret_err->text));
 }
 

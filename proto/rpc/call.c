@@ -118,6 +118,7 @@ static void send_error(struct peer *peer, uint32_t id, const struct error *err)
 	detail.rule = clean.rule;
 	detail.grant = clean.grant;
 	detail.field = clean.field;
+	detail.revision = clean.revision;
 	frame.call = id;
 	frame.kind = POSTERN__V1__FRAME_KIND__FRAME_KIND_REPLY;
 	frame.status = (uint32_t)clean.status;

@@ -321,6 +321,7 @@ void client_reply(struct rpc_client *client, const Postern__V1__Frame *frame)
 			snprintf(err.rule, sizeof err.rule, "%s", frame->detail->rule);
 			snprintf(err.grant, sizeof err.grant, "%s", frame->detail->grant);
 			snprintf(err.field, sizeof err.field, "%s", frame->detail->field);
+			err.revision = frame->detail->revision;
 		}
 	} else if (!call->on_item) {
 		reply = message_unpack(call->method->output, frame->body.data, frame->body.len);

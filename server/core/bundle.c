@@ -331,7 +331,7 @@ static enum status make_all(struct core *core, const struct grant_ask *asks, siz
 	enum status status = STATUS_OK;
 	for (size_t i = 0; i < count && !status; i++) {
 		status = request_judge(core, &examined[i], err);
-		if (!status && examined[i].verdict != POLICY_ALLOWED && decision->denied == count)
+		if (!status && examined[i].verdict != RULES_ALLOWED && decision->denied == count)
 			decision->denied = i;
 		if (status)
 			bundle_name_member(err, i);

@@ -39,12 +39,12 @@ static void load_principal(void *arg, const struct principal_record *record)
 
 static void load_protocol(void *arg, const struct protocol_record *record)
 {
-	note(arg, policy_add_protocol(&((struct loading *)arg)->core->policy, record));
+	note(arg, rules_add_protocol(&((struct loading *)arg)->core->policy, record));
 }
 
 static void load_rule(void *arg, const struct rule_record *record)
 {
-	note(arg, policy_add_rule(&((struct loading *)arg)->core->policy, record));
+	note(arg, rules_add_rule(&((struct loading *)arg)->core->policy, record));
 }
 
 static void load_session(void *arg, const struct session_record *record)
@@ -72,7 +72,7 @@ enum status core_init(struct core *core, struct loop *loop, const struct server_
 	core->loop = loop;
 	core->config = config;
 	core->store = store;
-	policy_init(&core->policy);
+	rules_init(&core->policy);
 	principals_init(&core->principals);
 	gateways_init(core);
 	grants_init(core);
@@ -236,7 +236,7 @@ void core_fini(struct core *core)
 	sessions_fini(core);
 	gateways_fini(core);
 	principals_fini(&core->principals);
-	policy_fini(&core->policy);
+	rules_fini(&core->policy);
 	core->loop = NULL;
 }
 

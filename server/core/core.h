@@ -19,7 +19,7 @@
 #include "common/table.h"
 #include "server/auth/principals.h"
 #include "server/config.h"
-#include "server/policy/policy.h"
+#include "server/policy/rules.h"
 #include "server/store/store.h"
 
 struct gateway;
@@ -37,7 +37,7 @@ struct core {
 	struct loop *loop;
 	const struct server_config *config;
 	struct store *store;
-	struct policy policy;
+	struct rules policy;
 	struct principals principals;
 	struct table gateways, grants, requests, sessions;
 	struct gateway *first_gateway, **gateway_end;

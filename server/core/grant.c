@@ -504,9 +504,9 @@ void grants_judge_again(struct core *core)
 		for (struct grant *grant = gateway->live, *next; grant; grant = next) {
 			next = grant->live_next;
 			const struct protocol_record *protocol =
-				policy_find_protocol(&core->policy, grant->record.protocol);
+				rules_find_protocol(&core->policy, grant->record.protocol);
 			if (!protocol ||
-				policy_decide(&core->policy, protocol, &rule) != POLICY_ALLOWED)
+				rules_decide(&core->policy, protocol, &rule) != RULES_ALLOWED)
 				grant_end(grant, END_POLICY_CHANGED, "", "");
 		}
 	}

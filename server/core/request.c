@@ -182,7 +182,7 @@ enum status request_examine(struct core *core, const struct grant_ask *ask,
 	if (!examined->gateway)
 		return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
 			"gateway %s: unknown: see `postern gateway list`", record->gateway);
-	examined->protocol = policy_find_protocol(&core->policy, ask->protocol);
+	examined->protocol = rules_find_protocol(&core->policy, ask->protocol);
 	if (!examined->protocol)
 		return error_field(err, "protocol",
 			"protocol: \"%.60s\" is not registered: see `postern protocol list`",
@@ -219,8 +219,8 @@ enum status request_check_quota(
 
 enum status request_judge(struct core *core, struct examined *examined, struct error *err)
 {
-	examined->verdict = policy_decide(&core->policy, examined->protocol, &examined->rule);
-	if (examined->verdict != POLICY_ALLOWED || gateway_is_up(examined->gateway))
+	examined->verdict = rules_decide(&core->policy, examined->protocol, &examined->rule);
+	if (examined->verdict != RULES_ALLOWED || gateway_is_up(examined->gateway))
 		return STATUS_OK;
 	return error_reason(err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN,
 		"gateway %s is not connected: its agent must reach the server",
@@ -319,10 +319,10 @@ static void fill_state(const struct core *core, const struct grant_ask *ask,
 		record->created_us + (int64_t)(ask->reserve ? held : record->lifetime_ms) * 1000;
 	record->state = ask->reserve ? GRANT_RESERVED : GRANT_PENDING;
 	copy_text(record->rule, sizeof record->rule, examined->rule ? examined->rule->name : "");
-	if (examined->verdict == POLICY_ALLOWED)
+	if (examined->verdict == RULES_ALLOWED)
 		return;
 	record->state = GRANT_DENIED;
-	record->reason = examined->verdict == POLICY_DENIED_BY_PROTOCOL_RULES
+	record->reason = examined->verdict == RULES_DENIED_BY_PROTOCOL_RULES
 		? END_DENIED_PROTOCOL_RULES
 		: END_DENIED_SITE_AND_CONTENT_RULES;
 	record->ended_us = record->created_us;
@@ -341,7 +341,7 @@ static struct grant *make(struct core *core, const struct grant_ask *ask, struct
 		return NULL;
 	}
 	grant->lifetime_given = ask->record.lifetime_ms != 0;
-	grant->ended = examined->verdict != POLICY_ALLOWED;
+	grant->ended = examined->verdict != RULES_ALLOWED;
 	grant->deadline_us = grant_deadline(core, ask->until, ask->deadline_us);
 	return grant;
 }
@@ -349,7 +349,7 @@ static struct grant *make(struct core *core, const struct grant_ask *ask, struct
 enum status request_make(struct core *core, const struct grant_ask *ask, struct examined *examined,
 	struct grant **ret_grant, struct error *err)
 {
-	bool allowed = examined->verdict == POLICY_ALLOWED;
+	bool allowed = examined->verdict == RULES_ALLOWED;
 	enum status status = allowed ? take_external(examined, err) : STATUS_OK;
 	if (status)
 		return status;

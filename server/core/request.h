@@ -10,7 +10,7 @@ struct examined {
 	struct session *session;
 	struct gateway *gateway;
 	const struct protocol_record *protocol;
-	enum policy_verdict verdict;
+	enum rules_verdict verdict;
 	const struct rule_record *rule;
 };
 

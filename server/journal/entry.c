@@ -389,6 +389,18 @@ const char *entry_kind_name(enum entry_kind kind)
 		return "protocol-registered";
 	case ENTRY_RULE_ADDED:
 		return "rule-added";
+	case ENTRY_POLICY_APPLIED:
+		return "policy-applied";
+	case ENTRY_POLICY_CONFIRMED:
+		return "policy-confirmed";
+	case ENTRY_POLICY_ROLLED_BACK:
+		return "policy-rolled-back";
+	case ENTRY_FEED_CHANGED:
+		return "feed-changed";
+	case ENTRY_FEED_HELD:
+		return "feed-held";
+	case ENTRY_FEED_FAILED:
+		return "feed-failed";
 	case ENTRY_SESSION_OPENED:
 		return "session-opened";
 	case ENTRY_SESSION_CLOSED:

@@ -29,6 +29,12 @@ enum entry_kind { /* equals EntryKind of types.proto: never renumber */
 	ENTRY_PRINCIPAL_ADDED = 10,
 	ENTRY_PROTOCOL_REGISTERED = 11,
 	ENTRY_RULE_ADDED = 12,
+	ENTRY_POLICY_APPLIED = 13,
+	ENTRY_POLICY_CONFIRMED = 14,
+	ENTRY_POLICY_ROLLED_BACK = 15,
+	ENTRY_FEED_CHANGED = 16,
+	ENTRY_FEED_HELD = 17,
+	ENTRY_FEED_FAILED = 18,
 	ENTRY_SESSION_OPENED = 20,
 	ENTRY_SESSION_CLOSED = 21,
 	ENTRY_GRANTED = 30,
@@ -81,6 +87,11 @@ struct entry {
 	uint32_t reason; /* EndReason */
 	struct flow flow;
 	char detail[ENTRY_DETAIL_SIZE];
+	uint64_t revision;
+	char user[ENTRY_NAME_SIZE];
+	char site_rule[ENTRY_NAME_SIZE];
+	char staged_rule[ENTRY_NAME_SIZE];
+	uint8_t document_hash[ENTRY_HASH_SIZE]; /* all zero = none */
 	bool notify;
 	const uint8_t *context;
 	size_t context_size;

@@ -61,7 +61,7 @@ static void protocol_added(void *arg, uint64_t sequence, const struct error *err
 	(void)sequence;
 	if (err->status) {
 		rpc_fail(addition->call, err);
-	} else if (!policy_add_protocol(&addition->core->policy, &addition->protocol)) {
+	} else if (!rules_add_protocol(&addition->core->policy, &addition->protocol)) {
 		rpc_fail(addition->call, &memory);
 	} else {
 		protocol_to_wire(&addition->protocol, &wire);
@@ -112,9 +112,9 @@ static enum status check_protocol(const struct core *core, const struct protocol
 {
 	char guid[ID_TEXT_SIZE];
 	id_format(&asked->guid, guid);
-	const struct protocol_record *known = policy_find_protocol(&core->policy, asked->name);
+	const struct protocol_record *known = rules_find_protocol(&core->policy, asked->name);
 	if (!known)
-		known = policy_find_protocol(&core->policy, guid);
+		known = rules_find_protocol(&core->policy, guid);
 	*ret_known = known;
 	if (known)
 		return check_known(known, asked, guid_given, err);
@@ -178,7 +178,7 @@ static void handle_list_protocols(Postern__V1__Policy_Service *service,
 	const Postern__V1__ListProtocolsRequest *input, Postern__V1__Protocol_Closure closure,
 	void *data)
 {
-	const struct policy *policy = &SERVICES_OF(service, policy)->core->policy;
+	const struct rules *policy = &SERVICES_OF(service, policy)->core->policy;
 	struct outbox *outbox = outbox_new(data);
 	struct protocol_wire wire;
 	(void)input;
@@ -210,7 +210,7 @@ static void rule_added(void *arg, uint64_t sequence, const struct error *err)
 	(void)sequence;
 	if (err->status) {
 		rpc_fail(addition->call, err);
-	} else if (!policy_add_rule(&addition->core->policy, &addition->rule)) {
+	} else if (!rules_add_rule(&addition->core->policy, &addition->rule)) {
 		rpc_fail(addition->call, &memory);
 	} else {
 		rule_to_wire(&addition->rule, &message);
@@ -226,7 +226,7 @@ static enum status parse_rule(const struct core *core,
 	struct error *err)
 {
 	const struct protocol_record *protocol =
-		policy_find_protocol(&core->policy, input->protocol);
+		rules_find_protocol(&core->policy, input->protocol);
 	if (!protocol)
 		return error_field(err, "protocol",
 			"protocol: \"%.60s\" is not registered: register it first with `postern "
@@ -259,7 +259,7 @@ static void handle_allow_protocol(Postern__V1__Policy_Service *service,
 		fail(data, addition, txn, &err);
 		return;
 	}
-	if (policy_find_rule(&core->policy, addition->rule.name)) {
+	if (rules_find_rule(&core->policy, addition->rule.name)) {
 		Postern__V1__Rule message; /* it is as it is to be */
 		rule_to_wire(&addition->rule, &message);
 		rpc_reply(data, &message.base);
@@ -278,7 +278,7 @@ static void handle_allow_protocol(Postern__V1__Policy_Service *service,
 static void handle_list_rules(Postern__V1__Policy_Service *service,
 	const Postern__V1__ListRulesRequest *input, Postern__V1__Rule_Closure closure, void *data)
 {
-	const struct policy *policy = &SERVICES_OF(service, policy)->core->policy;
+	const struct rules *policy = &SERVICES_OF(service, policy)->core->policy;
 	struct outbox *outbox = outbox_new(data);
 	Postern__V1__Rule message;
 	(void)input;

@@ -125,7 +125,7 @@ static enum status parse_protocols(const struct core *core, const Postern__V1__P
 	for (size_t i = 0; i < input->n_protocols && !status; i++) {
 		/* It may be the filter itself that registers it, later. */
 		const struct protocol_record *known =
-			policy_find_protocol(&core->policy, input->protocols[i]);
+			rules_find_protocol(&core->policy, input->protocols[i]);
 		if (!known && !name_is_valid(input->protocols[i]))
 			return error_field(err, "protocols",
 				"protocols: \"%.60s\" is not the name of a protocol definition",

@@ -70,7 +70,7 @@ enum status session_from_wire(const struct core *core, const Postern__V1__Sessio
 		return error_field(err, "user", "user: at most %zu bytes", sizeof record->user - 1);
 	if (input->protocol[0]) {
 		const struct protocol_record *protocol =
-			policy_find_protocol(&core->policy, input->protocol);
+			rules_find_protocol(&core->policy, input->protocol);
 		if (!protocol)
 			return error_field(err, "protocol",
 				"protocol: \"%.60s\" is not registered: see `postern protocol "

@@ -14,6 +14,11 @@
 #define RECORD_NAME_SIZE 64
 #define RECORD_LIST_SIZE 1024 /* comma-separated names */
 #define RECORD_TOKEN_HASH_SIZE 32
+#define RECORD_MESSAGE_SIZE 241
+#define RECORD_DOCUMENT_HASH_SIZE 32
+#define RECORD_SOURCE_SIZE 254 /* the longest DNS name */
+
+struct secondary_bounds;
 
 enum remote_scope { /* RemoteScope of policy.proto: never renumber */
 	REMOTE_ANY = 0,
@@ -57,9 +62,13 @@ struct protocol_record {
 	uint8_t remote_scope; /* enum remote_scope */
 	bool low_ports; /* ports below 1024 may be asked for */
 	uint16_t max_ports; /* width of a range; 0 and 1 = single ports */
+	const struct secondary_bounds
+		*secondary; /* of the policy document, which owns it; NULL = any */
 };
 
-struct rule_record {
+enum { RULE_TYPE_PROTOCOL = 1, RULE_TYPE_SITE_AND_CONTENT = 2 }; /* RuleType of policy.proto */
+
+struct rule_record { /* of servers before the policy document */
 	char name[RECORD_NAME_SIZE];
 	uint8_t type; /* RuleType: 1 protocol, 2 site and content */
 	bool deny;
@@ -103,10 +112,40 @@ struct grant_record {
 	bool clamped; /* a longer lifetime was asked for */
 	bool cut; /* its flows are to be cut, as the agent has yet to confirm */
 	uint32_t renewals;
+	uint64_t revision; /* of the policy document that decided */
+	char user[RECORD_NAME_SIZE]; /* of the session that it was asked for with; empty = none */
+	char site_rule[RECORD_NAME_SIZE]; /* allowed: beside `rule`, the protocol rule */
 	uint8_t *context; /* owned by the holder of the record; store functions copy */
 	size_t context_size;
 	struct addr *remotes; /* inbound, several; owned as `context` */
 	size_t remote_count;
+};
+
+/* A version of the policy document. `document` is packed and owned by the holder of the record. */
+struct revision_record {
+	uint64_t number;
+	char author[RECORD_NAME_SIZE];
+	int64_t time_us;
+	char message[RECORD_MESSAGE_SIZE];
+	uint64_t rolled_back_to; /* 0 = not by a rollback */
+	int64_t confirm_until_us; /* waits to be confirmed; 0 = does not */
+	uint64_t rules;
+	uint8_t hash[RECORD_DOCUMENT_HASH_SIZE]; /* BLAKE2b-256 of the packed document */
+	uint8_t *document; /* NULL where only the rest was asked for */
+	size_t document_size;
+};
+
+/* A copy of a feed, or the addresses of a DNS name. `content` and `held` are owned by the holder.
+ */
+struct feed_record {
+	char name[RECORD_SOURCE_SIZE]; /* of the feed, or the DNS name */
+	bool is_name;
+	char etag[256];
+	int64_t fetched_us, checked_us, expires_us;
+	char error[256]; /* of the last try, empty = it went well */
+	uint8_t *content, *held; /* networks, see feeds/copy.h; held NULL = none is held back */
+	size_t content_size, held_size;
+	char held_etag[256];
 };
 
 /* Copies what `from` owns; false (and nothing owned): memory. */

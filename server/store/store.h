@@ -24,8 +24,10 @@ struct flow_record;
 struct gateway_record;
 struct grant_record;
 struct loop;
+struct feed_record;
 struct principal_record;
 struct protocol_record;
+struct revision_record;
 struct rule_record;
 struct session_record;
 struct store;
@@ -41,7 +43,8 @@ enum status store_open(
  * completions (by stepping the loop). Whatever these submit is refused. Accepts NULL. */
 void store_close(struct store *store);
 
-/* What is live, in this order: gateways, principals, protocols, rules, open sessions, grants that
+/* What is live, in this order: gateways, principals, protocols, rules, the revision in force,
+ * feeds, open sessions, grants that
  * are live or have an open flow, flows that are open or closed within the last 15 minutes. Records
  * are valid during the callback. NULL = skip. */
 struct store_visitor {
@@ -50,6 +53,8 @@ struct store_visitor {
 	void (*principal)(void *arg, const struct principal_record *);
 	void (*protocol)(void *arg, const struct protocol_record *);
 	void (*rule)(void *arg, const struct rule_record *);
+	void (*revision)(void *arg, const struct revision_record *); /* the newest one, whole */
+	void (*feed)(void *arg, const struct feed_record *);
 	void (*session)(void *arg, const struct session_record *);
 	void (*grant)(void *arg, const struct grant_record *);
 	void (*flow)(void *arg, const struct flow_record *);
@@ -77,6 +82,9 @@ void store_txn_report_position(
 void store_txn_put_principal(struct store_txn *txn, const struct principal_record *principal);
 void store_txn_put_protocol(struct store_txn *txn, const struct protocol_record *protocol);
 void store_txn_put_rule(struct store_txn *txn, const struct rule_record *rule);
+void store_txn_put_revision(struct store_txn *txn,
+	const struct revision_record *revision); /* insert, or update of confirm_until_us */
+void store_txn_put_feed(struct store_txn *txn, const struct feed_record *feed);
 void store_txn_put_session(struct store_txn *txn, const struct session_record *session);
 void store_txn_put_grant(struct store_txn *txn,
 	const struct grant_record *grant); /* insert, or update of what changes in a grant's life */
@@ -131,6 +139,17 @@ struct store_grant_query {
 void store_read_grants(
 	struct store *store, const struct store_grant_query *query, store_grants_cb cb, void *arg);
 
+/* One whole revision, or the newest ones without their documents. */
+struct store_revision_query {
+	uint64_t number; /* 0 = not by number */
+	uint64_t before; /* newest first, below this; 0 = from the newest */
+	uint32_t limit; /* at most STORE_PAGE_MAX */
+};
+typedef void (*store_revisions_cb)(
+	void *arg, const struct revision_record *revisions, size_t count, const struct error *err);
+void store_read_revisions(struct store *store, const struct store_revision_query *query,
+	store_revisions_cb cb, void *arg);
+
 struct store_verification {
 	bool intact; /* else `bad_sequence` is the first entry that is changed, missing or out of
 			place, and `fault` says what it is */
@@ -139,8 +158,9 @@ struct store_verification {
 	char fault[160];
 };
 /* Walks the chain in bounded steps, so that other reads go on between them: hashes, columns against
- * hashed bodies, sequences, the zones of migrations/0001, the head that this server knows, and the
- * head that the caller knows (known_sequence 0 = none). */
+ * hashed bodies, sequences, the zones of migrations/0001, revisions
+ * against the hashes that the journal has of their documents, the head that this server knows, and
+ * the head that the caller knows (known_sequence 0 = none). */
 typedef void (*store_verify_cb)(
 	void *arg, const struct store_verification *result, const struct error *err);
 void store_verify(struct store *store, uint64_t known_sequence, const uint8_t known_hash[32],

@@ -17,11 +17,11 @@ static const struct core *world(void)
 		.name = "ftp", .transport = 6, .guid = {.bytes = {1, 2, 3}}};
 	if (!core.config) {
 		core.config = &config;
-		policy_init(&core.policy);
+		rules_init(&core.policy);
 		principals_init(&core.principals);
 		gateways_init(&core);
 		check(gateway_load(&core, &gateways[0]) && gateway_load(&core, &gateways[1]));
-		check(policy_add_protocol(&core.policy, &protocol));
+		check(rules_add_protocol(&core.policy, &protocol));
 	}
 	return &core;
 }

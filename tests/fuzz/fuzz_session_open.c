@@ -23,12 +23,12 @@ static struct core *world(struct principal **ret_filter)
 		.clients = "10.77.0.0/16,fd77::/32"};
 	if (!filter) {
 		core.config = &config;
-		policy_init(&core.policy);
+		rules_init(&core.policy);
 		principals_init(&core.principals);
 		gateways_init(&core);
 		check(gateway_load(&core, &gateway) != NULL);
-		check(policy_add_protocol(&core.policy, &sip));
-		check(policy_add_protocol(&core.policy, &ftp));
+		check(rules_add_protocol(&core.policy, &sip));
+		check(rules_add_protocol(&core.policy, &ftp));
 		filter = principals_add(&core.principals, &record);
 		check(filter != NULL);
 	}

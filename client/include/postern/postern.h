@@ -76,6 +76,7 @@ enum postern_reason {
 	POSTERN_JOURNAL_UNAVAILABLE = 10, /* no journal, no permission */
 	POSTERN_EXTERNAL_TAKEN = 11, /* another live grant has that external port */
 	POSTERN_NO_SUCH_CONNECTION = 12, /* the gateway does not know the primary connection */
+	/* 13 to 15 are answers to administrators */
 };
 
 struct postern_error {
@@ -83,7 +84,8 @@ struct postern_error {
 	enum postern_reason reason;
 	char rule[64]; /* name of the rule that decided; empty: no rule allows */
 	char grant[40]; /* id of the journalled grant (denied, failed) */
-	char field[32]; /* INVALID_ARGUMENT: name of the argument */
+	char field[96]; /* INVALID_ARGUMENT: name of the argument */
+	uint64_t revision; /* of the policy document that decided; 0: none did */
 	char text[320]; /* what, where, and what to do instead */
 };
 

@@ -70,6 +70,9 @@ const char *refusal_of_error(const struct error *err)
 	case REASON_NO_SUCH_CONNECTION:
 		return TRY_LATER
 			"the gateway does not know this control connection; connect anew\r\n";
+	case REASON_REVISION_CHANGED:
+	case REASON_POLICY_TEST_FAILED:
+	case REASON_SOURCE_UNAVAILABLE:
 	case REASON_NONE:
 	case REASON_ALREADY_ENDED:
 		break;

@@ -6,7 +6,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "common/file.h"
 #include "postern/v1/types.pb-c.h"
 

@@ -74,7 +74,7 @@ static struct loaded load(struct fixture *fixture)
 	struct loaded loaded = {0};
 	struct error err = {0};
 	struct store_visitor visitor = {&loaded, on_gateway, on_principal, on_protocol, on_rule,
-		on_session, on_grant, on_flow};
+		NULL, NULL, on_session, on_grant, on_flow};
 	cr_assert_eq(store_load(fixture->store, &visitor, &err), STATUS_OK, "%s", err.text);
 	return loaded;
 }

@@ -1,7 +1,7 @@
 /* Text for terminals: peers' strings made harmless, widths, hexadecimal, times and amounts as
  * people read them. */
-#ifndef POSTERN_CLI_TEXT_H
-#define POSTERN_CLI_TEXT_H
+#ifndef POSTERN_TEXT_TEXT_H
+#define POSTERN_TEXT_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -13,15 +13,15 @@
  *
  * Functions return a new reference, or NULL when memory is out; jansson's setters take NULL as
  * failure, so that every object needs one test. */
-#include "client/cli/json.h"
+#include "client/text/json.h"
 
 #include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/cli/names.h"
-#include "client/cli/text.h"
+#include "client/text/names.h"
+#include "client/text/text.h"
 #include "postern/v1/types.pb-c.h"
 
 #define MAX_DEPTH 8

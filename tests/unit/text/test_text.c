@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "client/cli/text.h"
+#include "client/text/text.h"
 
 static void check_escape(const char *in, size_t length, const char *want)
 {

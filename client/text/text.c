@@ -1,4 +1,4 @@
-#include "client/cli/text.h"
+#include "client/text/text.h"
 
 #include <stdio.h>
 #include <string.h>

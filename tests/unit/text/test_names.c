@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "client/cli/names.h"
+#include "client/text/names.h"
 #include "postern/v1/grants.pb-c.h"
 #include "postern/v1/policy.pb-c.h"
 #include "postern/v1/types.pb-c.h"

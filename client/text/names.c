@@ -1,4 +1,4 @@
-#include "client/cli/names.h"
+#include "client/text/names.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* One generic mapping from protobuf messages to JSON, one line each; section JSON of docs/postern.1
  * documents it. */
-#ifndef POSTERN_CLI_JSON_H
-#define POSTERN_CLI_JSON_H
+#ifndef POSTERN_TEXT_JSON_H
+#define POSTERN_TEXT_JSON_H
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>

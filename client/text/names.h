@@ -1,7 +1,7 @@
 /* Short names of protobuf enums ("used-up" for END_REASON_USED_UP), for output and for arguments.
  */
-#ifndef POSTERN_CLI_NAMES_H
-#define POSTERN_CLI_NAMES_H
+#ifndef POSTERN_TEXT_NAMES_H
+#define POSTERN_TEXT_NAMES_H
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>

@@ -1,18 +1,18 @@
-#include "server/policy/policy.h"
+#include "server/policy/rules.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void policy_init(struct policy *policy)
+void rules_init(struct rules *policy)
 {
 	memset(policy, 0, sizeof *policy);
 }
 
-void policy_fini(struct policy *policy)
+void rules_fini(struct rules *policy)
 {
 	free(policy->protocols);
 	free(policy->rules);
-	policy_init(policy);
+	rules_init(policy);
 }
 
 /* Room for one more of `size` bytes in a growing array. */
@@ -29,7 +29,7 @@ static bool make_room(void **array, size_t count, size_t *capacity, size_t size)
 	return true;
 }
 
-bool policy_add_protocol(struct policy *policy, const struct protocol_record *protocol)
+bool rules_add_protocol(struct rules *policy, const struct protocol_record *protocol)
 {
 	void *array = policy->protocols;
 	if (!make_room(&array, policy->protocol_count, &policy->protocol_capacity,
@@ -40,7 +40,7 @@ bool policy_add_protocol(struct policy *policy, const struct protocol_record *pr
 	return true;
 }
 
-bool policy_add_rule(struct policy *policy, const struct rule_record *rule)
+bool rules_add_rule(struct rules *policy, const struct rule_record *rule)
 {
 	void *array = policy->rules;
 	if (!make_room(&array, policy->rule_count, &policy->rule_capacity, sizeof *policy->rules))
@@ -50,8 +50,8 @@ bool policy_add_rule(struct policy *policy, const struct rule_record *rule)
 	return true;
 }
 
-const struct protocol_record *policy_find_protocol(
-	const struct policy *policy, const char *name_or_guid)
+const struct protocol_record *rules_find_protocol(
+	const struct rules *policy, const char *name_or_guid)
 {
 	struct id guid;
 	bool is_guid = id_parse(name_or_guid, &guid);
@@ -77,7 +77,7 @@ enum status protocol_not_shared(const struct protocol_record *protocol, struct e
 		protocol->name, protocol->owner);
 }
 
-const struct rule_record *policy_find_rule(const struct policy *policy, const char *name)
+const struct rule_record *rules_find_rule(const struct rules *policy, const char *name)
 {
 	for (size_t i = 0; i < policy->rule_count; i++)
 		if (strcmp(policy->rules[i].name, name) == 0)
@@ -93,7 +93,7 @@ static bool matches(
 }
 
 /* Some allow matches and no deny does; ret_rule: the deny, else the first allow, else NULL. */
-static bool allowed(const struct policy *policy, int type, const struct protocol_record *protocol,
+static bool allowed(const struct rules *policy, int type, const struct protocol_record *protocol,
 	const struct rule_record **ret_rule)
 {
 	const struct rule_record *allow = NULL;
@@ -112,14 +112,14 @@ static bool allowed(const struct policy *policy, int type, const struct protocol
 	return allow != NULL;
 }
 
-enum policy_verdict policy_decide(const struct policy *policy,
-	const struct protocol_record *protocol, const struct rule_record **ret_rule)
+enum rules_verdict rules_decide(const struct rules *policy, const struct protocol_record *protocol,
+	const struct rule_record **ret_rule)
 {
 	const struct rule_record *site_rule;
 	if (!allowed(policy, RULE_TYPE_PROTOCOL, protocol, ret_rule))
-		return POLICY_DENIED_BY_PROTOCOL_RULES;
+		return RULES_DENIED_BY_PROTOCOL_RULES;
 	if (allowed(policy, RULE_TYPE_SITE_AND_CONTENT, protocol, &site_rule))
-		return POLICY_ALLOWED;
+		return RULES_ALLOWED;
 	*ret_rule = site_rule;
-	return POLICY_DENIED_BY_SITE_AND_CONTENT_RULES;
+	return RULES_DENIED_BY_SITE_AND_CONTENT_RULES;
 }

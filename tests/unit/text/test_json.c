@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/cli/json.h"
+#include "client/text/json.h"
 #include "postern/v1/audit.pb-c.h"
 #include "postern/v1/gateways.pb-c.h"
 #include "postern/v1/types.pb-c.h"
