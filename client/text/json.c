@@ -275,6 +275,7 @@ bool json_print_error(FILE *out, const struct error *err, const struct json_extr
 		json_object_set_new(error, "rule", from_string(err->rule)) == 0 &&
 		json_object_set_new(error, "grant", from_string(err->grant)) == 0 &&
 		json_object_set_new(error, "field", from_string(err->field)) == 0 &&
+		json_object_set_new(error, "revision", from_unsigned(err->revision)) == 0 &&
 		json_object_set_new(error, "text", from_string(err->text)) == 0 &&
 		set_extras(error, extra);
 

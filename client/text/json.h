@@ -20,7 +20,8 @@ struct json_extra {
  * the extras (may be NULL). `message` NULL prints the extras alone. False when memory is out or
  * `out` fails. */
 bool json_print(FILE *out, const ProtobufCMessage *message, const struct json_extra *extra);
-/* {"error":{"status","reason","rule","grant","field","text"}}, with the extras inside "error". */
+/* {"error":{"status","reason","rule","grant","field","revision","text"}}, with the extras inside
+ * "error". */
 bool json_print_error(FILE *out, const struct error *err, const struct json_extra *extra);
 
 #endif

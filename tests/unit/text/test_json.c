@@ -43,7 +43,8 @@ Test(json, all_keys_of_an_entry_are_always_there)
 		"null,\"count\":0,\"detail\":\"\","
 		"\"notify\":false,\"context\":\"\",\"external\":\"\",\"external_port\":0,\"request_"
 		"id\":\"\",\"direction\":\"outbound\",\"client_port\":0,\"remotes\":[],"
-		"\"hash\":\"\",\"remote_port_last\":0,\"bundle\":\"\"}\n");
+		"\"hash\":\"\",\"remote_port_last\":0,\"bundle\":\"\",\"revision\":0,\"user\":\"\","
+		"\"site_rule\":\"\",\"staged_rule\":\"\",\"document_hash\":\"\"}\n");
 	free(text);
 }
 
@@ -93,7 +94,7 @@ Test(json, a_grants_new_fields)
 	check_has(&grant.base,
 		"\"direction\":\"inbound\",\"client_port\":2000,\"remotes\":[\"10.77.2.2\","
 		"\"10.77.2.3\"],\"remote_port_last\":0,\"bundle\":\"\",\"lifetime_clamped\":true,"
-		"\"renewals\":3}");
+		"\"renewals\":3,\"revision\":0,\"user\":\"\",\"site_rule\":\"\"}");
 }
 
 Test(json, context_is_text_or_base64)
@@ -155,12 +156,13 @@ Test(json, errors)
 	fclose(out);
 	char *second = strchr(text, '\n') + 1;
 	cr_assert_not_null(strstr(second, "\"status\":\"invalid-argument\",\"reason\":null,"));
-	cr_assert_not_null(strstr(second, "\"field\":\"to\",\"text\":\"bad\"}}\n"));
+	cr_assert_not_null(strstr(second, "\"field\":\"to\",\"revision\":0,\"text\":\"bad\"}}\n"));
 	*second = '\0';
 	cr_assert_str_eq(text,
 		"{\"error\":{\"status\":\"permission-denied\",\"reason\":\"denied-protocol-rules\","
 		"\"rule\":\"r1\",\"grant\":\"\","
-		"\"field\":\"\",\"text\":\"no rule \\\"x\\\"\",\"request_id\":\"r\"}}\n");
+		"\"field\":\"\",\"revision\":0,\"text\":\"no rule "
+		"\\\"x\\\"\",\"request_id\":\"r\"}}\n");
 	free(text);
 }
 
