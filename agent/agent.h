@@ -49,6 +49,7 @@ struct agent {
 	int64_t snapshot_began_us;
 	bool snapshot_is_short; /* memory ran out: it cannot be applied */
 	uint64_t unapplied; /* sequence of a snapshot that is not in the kernel yet, 0 = none */
+	uint64_t unapplied_revision; /* that its end named */
 	struct cut *cuts; /* flows to be cut when the doors are in order */
 	size_t cut_count;
 	int64_t open_removed_us; /* when a door that had uses left was removed last, 0 = never */
@@ -104,15 +105,16 @@ struct sync_item {
 	/* Doors of the item that nobody can open, and why. */
 	const struct door_failure *failures;
 	size_t failure_count;
+	uint64_t revision; /* of the policy document that the doors obey then; 0 = as before */
 };
 void sync_begin(struct agent *agent); /* a new stream: what follows is a snapshot */
 /* Reports APPLIED when it is in the kernel. False: it could not be done (that was logged), and the
  * stream must begin anew. */
 bool sync_apply(struct agent *agent, const struct sync_item *item);
 void sync_audit_soon(struct agent *agent);
-/* Takes over `failures`. Sequence 0 acknowledges nothing. */
-void sync_report_applied(struct agent *agent, uint64_t sequence, int64_t kernel_us,
-	struct door_failure *failures, size_t count);
+/* Takes over `failures`. Sequence 0 acknowledges nothing; `revision` is the item's. */
+void sync_report_applied(struct agent *agent, uint64_t sequence, uint64_t revision,
+	int64_t kernel_us, struct door_failure *failures, size_t count);
 /* Doors that were refused are not wanted any more. */
 void sync_forget_failures(struct agent *agent, const struct door_failure *failures, size_t count);
 /* repair.c: makes the kernel's doors what the books say; tried again by itself when it fails. */

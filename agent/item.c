@@ -84,6 +84,7 @@ bool item_read(struct item *item, const Postern__V1__SyncItem *message)
 		return false;
 	sync->sequence = message->sequence;
 	sync->snapshot = message->snapshot;
+	sync->revision = message->revision;
 	sync->snapshot_end = message->snapshot_end;
 	for (size_t i = 0; i < message->n_doors; i++)
 		item_add_door(item, message->doors[i]);

@@ -128,10 +128,11 @@ void sync_repair(struct agent *agent)
 	}
 	if (done && (agent->unapplied || repair.commit.failure_count > 0)) {
 		/* Sequence 0 acknowledges nothing and still tells of failures. */
-		sync_report_applied(agent, agent->unapplied, repair.commit.kernel_us,
-			repair.commit.failures, repair.commit.failure_count);
+		sync_report_applied(agent, agent->unapplied, agent->unapplied_revision,
+			repair.commit.kernel_us, repair.commit.failures,
+			repair.commit.failure_count);
 		repair.commit.failures = NULL;
-		agent->unapplied = 0;
+		agent->unapplied = agent->unapplied_revision = 0;
 	}
 	repair_fini(&repair);
 }

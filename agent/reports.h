@@ -30,7 +30,7 @@ struct report {
 	int64_t at_us; /* monotonic */
 	struct id grant, session;
 	struct tracked flow;
-	uint64_t count, sync_sequence, kernel_us;
+	uint64_t count, sync_sequence, kernel_us, revision;
 	struct door_failure *failures; /* owned */
 	size_t failure_count;
 	bool is_known; /* the books of doors have counted it */

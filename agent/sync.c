@@ -29,8 +29,8 @@
 
 /* ---- telling the server ---- */
 
-void sync_report_applied(struct agent *agent, uint64_t sequence, int64_t kernel_us,
-	struct door_failure *failures, size_t count)
+void sync_report_applied(struct agent *agent, uint64_t sequence, uint64_t revision,
+	int64_t kernel_us, struct door_failure *failures, size_t count)
 {
 	struct report *report = reports_add(&agent->reports, REPORT_APPLIED, clock_mono_us());
 	if (!report) {
@@ -38,6 +38,7 @@ void sync_report_applied(struct agent *agent, uint64_t sequence, int64_t kernel_
 		return; /* the server's deadline withdraws what it asked for */
 	}
 	report->sync_sequence = sequence;
+	report->revision = revision;
 	report->kernel_us = kernel_us > 0 ? (uint64_t)kernel_us : 0;
 	report->failures = failures;
 	report->failure_count = count;
@@ -267,16 +268,17 @@ static bool apply_delta(struct agent *agent, const struct sync_item *item)
 		for (size_t i = 0; i < item->door_count; i++)
 			delta_add_door(agent, &delta, &item->doors[i], now);
 		bool in_order = delta_commit(agent, &delta);
-		if (!in_order && item->cut_count > 0)
+		bool must_be = item->cut_count > 0 || item->revision != 0;
+		if (!in_order && must_be)
 			snprintf(err.text, sizeof err.text, "its doors are not gone yet");
-		done = !delta.is_short && (in_order || item->cut_count == 0) &&
+		done = !delta.is_short && (in_order || !must_be) &&
 			(!in_order || !cut_flows(agent, &err)) &&
 			sessions_follow(agent, item->primaries, item->primary_count);
 	}
 	if (done) {
 		struct commit *commit = &delta.commit;
-		sync_report_applied(agent, item->sequence, commit->kernel_us, commit->failures,
-			commit->failure_count);
+		sync_report_applied(agent, item->sequence, item->revision, commit->kernel_us,
+			commit->failures, commit->failure_count);
 		commit->failures = NULL;
 	} else {
 		log_err("link: item %llu was not applied: %s", (unsigned long long)item->sequence,
@@ -303,7 +305,7 @@ void sync_begin(struct agent *agent)
 	primaries_snapshot_begin(&agent->primaries);
 	agent->snapshot_began_us = clock_mono_us();
 	agent->snapshot_is_short = false;
-	agent->unapplied = 0;
+	agent->unapplied = agent->unapplied_revision = 0;
 }
 
 static bool snapshot_add(struct agent *agent, const struct door *door)
@@ -352,10 +354,11 @@ static void count_waiting_reports(struct agent *agent)
 	}
 }
 
-static bool snapshot_apply(struct agent *agent, uint64_t sequence)
+static bool snapshot_apply(struct agent *agent, const struct sync_item *item)
 {
 	bool whole = !agent->snapshot_is_short;
-	agent->unapplied = sequence;
+	agent->unapplied = item->sequence;
+	agent->unapplied_revision = item->revision;
 	if (whole)
 		doors_snapshot_begin(&agent->doors);
 	for (size_t i = 0; i < agent->snapshot_count; i++)
@@ -368,7 +371,7 @@ static bool snapshot_apply(struct agent *agent, uint64_t sequence)
 		 * off. */
 		log_err("datapath: out of memory: a snapshot of %zu doors was not applied",
 			agent->snapshot_count);
-		agent->unapplied = 0;
+		agent->unapplied = agent->unapplied_revision = 0;
 		return false;
 	}
 	count_waiting_reports(agent);
@@ -392,10 +395,10 @@ static bool snapshot_piece(struct agent *agent, const struct sync_item *item)
 		if (failures) {
 			memcpy(failures, item->failures, item->failure_count * sizeof *failures);
 			/* Acknowledges nothing: the snapshot's end does. */
-			sync_report_applied(agent, 0, 0, failures, item->failure_count);
+			sync_report_applied(agent, 0, 0, 0, failures, item->failure_count);
 		}
 	}
-	return !item->snapshot_end || snapshot_apply(agent, item->sequence);
+	return !item->snapshot_end || snapshot_apply(agent, item);
 }
 
 bool sync_apply(struct agent *agent, const struct sync_item *item)

@@ -188,6 +188,7 @@ void wire_write_report(const struct report *report, int64_t now_us, struct wire_
 	wire->message.count = report->count;
 	wire->message.sync_sequence = report->sync_sequence;
 	wire->message.kernel_us = report->kernel_us;
+	wire->message.revision = report->revision;
 	if (!id_is_zero(&report->grant)) {
 		id_format(&report->grant, wire->grant);
 		wire->message.grant = wire->grant;

@@ -20,12 +20,12 @@ CREATE TABLE feeds (
 	etag TEXT NOT NULL,
 	fetched_us INTEGER NOT NULL,
 	checked_us INTEGER NOT NULL,
-	expires_us INTEGER NOT NULL,
+	url TEXT NOT NULL,
 	error TEXT NOT NULL,
 	content BLOB,
 	held BLOB,
 	held_etag TEXT NOT NULL,
-	PRIMARY KEY (name, is_name)
+	PRIMARY KEY (name, url, is_name)
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE grants ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;

@@ -22,6 +22,9 @@ const struct config_option server_options[] = {
 		"its private key (PEM, mode 0600)"},
 	{"tls_client_ca_file", CONFIG_PATH, AT(tls_client_ca_file), 0, 0, NULL, NULL, 0, "path",
 		"when given, clients must show a certificate signed by this CA (mutual TLS)"},
+	{"feed_ca_file", CONFIG_PATH, AT(feed_ca_file), 0, 0, NULL, NULL, 0, "path",
+		"CA certificates (PEM) that servers of feeds are verified with, instead of the "
+		"system's"},
 	{"default_lifetime", CONFIG_DURATION, AT(default_lifetime_ms), 1000, 7 * DAY, NULL, "1h", 0,
 		"duration", "lifetime of a grant that asks for none"},
 	{"max_lifetime", CONFIG_DURATION, AT(max_lifetime_ms), 1000, 7 * DAY, NULL, "24h", 0,

@@ -10,6 +10,7 @@
 struct server_config {
 	struct config_list listen;
 	char *database;
+	char *feed_ca_file;
 	char *tls_cert_file, *tls_key_file, *tls_client_ca_file;
 	uint64_t default_lifetime_ms, max_lifetime_ms, unused_timeout_ms;
 	uint64_t reservation_timeout_ms;

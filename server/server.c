@@ -117,6 +117,11 @@ bool server_is_broken(const struct server *server)
 	return server->core.broken;
 }
 
+struct core *server_core(struct server *server)
+{
+	return &server->core;
+}
+
 const char *server_url(const struct server *server, size_t i)
 {
 	return rpc_server_url(server->rpc, i);

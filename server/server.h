@@ -6,6 +6,7 @@
 
 #include "server/config.h"
 
+struct core;
 struct loop;
 struct server;
 
@@ -19,6 +20,8 @@ enum status server_reload(
 void server_stop(struct server *server);
 /* It stopped the loop by itself: what it knows is not what is on disk any more. */
 bool server_is_broken(const struct server *server);
+/* Its core, for tests that share its loop. */
+struct core *server_core(struct server *server);
 const char *server_url(const struct server *server, size_t i);
 
 #endif

@@ -156,10 +156,12 @@ enum status scope_check_session(
 
 /* ---- how much? ---- */
 
-enum status scope_take(
-	struct principal *principal, uint64_t count, int64_t now_us, struct error *err)
+enum status scope_take(struct principal *principal, uint64_t most, uint64_t count, int64_t now_us,
+	struct error *err)
 {
 	uint64_t rate = principal ? principal->record.grants_per_second : 0;
+	if (principal && most && (rate == 0 || most < rate))
+		rate = most;
 	if (rate == 0)
 		return STATUS_OK;
 	struct scope *scope = &principal->scope;

@@ -34,9 +34,10 @@ enum status scope_check_grant(
 	const struct principal *principal, const struct grant_record *grant, struct error *err);
 enum status scope_check_session(
 	const struct principal *principal, const struct session_record *session, struct error *err);
-/* Takes `count` grants out of this second's; all or none. A second's worth may be taken at once. */
-enum status scope_take(
-	struct principal *principal, uint64_t count, int64_t now_us, struct error *err);
+/* Takes `count` grants out of this second's; all or none. A second's worth may be taken at once.
+ * `most` a second, or its own limit if that is tighter; 0 = only that. */
+enum status scope_take(struct principal *principal, uint64_t most, uint64_t count, int64_t now_us,
+	struct error *err);
 /* The longest lifetime that it may get: the server's, or its own if that is shorter. */
 uint64_t scope_max_lifetime(const struct principal *principal, uint64_t server_max_ms);
 

@@ -331,7 +331,8 @@ static enum status make_all(struct core *core, const struct grant_ask *asks, siz
 	enum status status = STATUS_OK;
 	for (size_t i = 0; i < count && !status; i++) {
 		status = request_judge(core, &examined[i], err);
-		if (!status && examined[i].verdict != RULES_ALLOWED && decision->denied == count)
+		if (!status && examined[i].answer.verdict != POLICY_ALLOWED &&
+			decision->denied == count)
 			decision->denied = i;
 		if (status)
 			bundle_name_member(err, i);
@@ -371,7 +372,7 @@ static enum status decide(struct core *core, const struct id *bundle, const stru
 	for (size_t i = 0; i < count; i++) {
 		waiter_add(decision->grants[i], &waiter->members[i].waiter);
 		if (decision->denied == count || decision->denied == i)
-			request_add(decision->grants[i], &asks[i], txn);
+			request_add(decision->grants[i], &asks[i], &examined[i], txn);
 		else
 			grant_hold(decision->grants[i]);
 	}

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "server/core/grant.h"
+#include "server/core/request.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
 
@@ -17,7 +18,7 @@
 
 /* ---- on disk, or refused ---- */
 
-static bool is_about_time(uint8_t wish)
+bool change_is_about_time(uint8_t wish)
 {
 	return wish == END_LIFETIME || wish == END_UNUSED_TIMEOUT ||
 		wish == END_RESERVATION_TIMEOUT;
@@ -28,7 +29,7 @@ static void take_times(struct grant *grant)
 	grant->due_us = clock_mono_us() + (grant->record.expires_us - clock_real_us());
 	if (grant->closes_us < grant->due_us)
 		grant->closes_us = grant->due_us;
-	if (is_about_time(grant->wish))
+	if (change_is_about_time(grant->wish))
 		grant->wish = 0;
 }
 
@@ -205,6 +206,26 @@ static void wish_cut(struct grant *grant, const char *actor)
 	copy_text(grant->cut_actor, sizeof grant->cut_actor, actor);
 }
 
+void change_end_by_policy(
+	struct grant *grant, bool with_cut, const char *detail, struct facts *facts)
+{
+	grant->doomed = true;
+	grant->gateway->doomed++;
+	if (!facts || !change_is_free(grant)) {
+		if (with_cut)
+			wish_cut(grant, "");
+		grant_end(grant, END_POLICY_CHANGED, "", detail);
+		return;
+	}
+	grant->record.cut |= with_cut;
+	grant_end_in_memory(grant, END_POLICY_CHANGED);
+	grant_journal_end_in(grant, detail, facts);
+	if (!with_cut)
+		return;
+	add_cut_entry(grant, "", facts->txn);
+	gateway_cut(grant->gateway, &grant->cut);
+}
+
 void grant_apply_cut_wish(struct grant *grant)
 {
 	struct error err = {0};
@@ -253,7 +274,7 @@ enum status core_cancel(struct core *core, struct grant *grant, enum end_reason 
 	waiter->until = with_cut ? UNTIL_CUT : UNTIL_CLOSED;
 	if (grant->ended && with_cut)
 		return cut_ended(grant, actor, waiter, err);
-	if (!grant->ended && is_about_time(grant->wish))
+	if (!grant->ended && change_is_about_time(grant->wish))
 		grant->wish = 0; /* a renewal under way might take it back; this not */
 	if (grant->ended || (grant->wish && !with_cut))
 		return already_ended(grant, err);
@@ -281,7 +302,7 @@ enum status core_renew(struct grant *grant, uint64_t lifetime_ms, const char *ac
 {
 	const struct server_config *config = grant->core->config;
 	struct grant_limits limits = {.default_lifetime_ms = config->default_lifetime_ms,
-		.max_lifetime_ms = scope_max_lifetime(grant->filter, config->max_lifetime_ms),
+		.max_lifetime_ms = request_max_lifetime(grant->core, grant->filter),
 		.unused_timeout_ms = config->unused_timeout_ms};
 	struct grant_change change = {.kind = CHANGE_RENEW};
 	struct entry entry;

@@ -8,8 +8,11 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "server/core/grant.h"
+#include "server/core/revision.h"
 #include "server/core/session.h"
+#include "server/feeds/feeds.h"
 #include "server/fleet/gateway.h"
+#include "server/worker.h"
 
 /* Far below anybody's patience, far above a commit: enough for the next request to come and take
  * the rest along. */
@@ -19,6 +22,8 @@
 
 struct loading {
 	struct core *core;
+	struct rule_record *rules; /* of before the policy document */
+	size_t rule_count;
 	bool out_of_memory;
 };
 
@@ -39,12 +44,29 @@ static void load_principal(void *arg, const struct principal_record *record)
 
 static void load_protocol(void *arg, const struct protocol_record *record)
 {
-	note(arg, rules_add_protocol(&((struct loading *)arg)->core->policy, record));
+	note(arg, protocols_add(&((struct loading *)arg)->core->protocols, record));
 }
 
 static void load_rule(void *arg, const struct rule_record *record)
 {
-	note(arg, rules_add_rule(&((struct loading *)arg)->core->policy, record));
+	struct loading *loading = arg;
+	struct rule_record *more =
+		realloc(loading->rules, (loading->rule_count + 1) * sizeof *loading->rules);
+	note(loading, more != NULL);
+	if (!more)
+		return;
+	loading->rules = more;
+	loading->rules[loading->rule_count++] = *record;
+}
+
+static void load_revision(void *arg, const struct revision_record *record)
+{
+	note(arg, revisions_load(((struct loading *)arg)->core, record));
+}
+
+static void load_feed(void *arg, const struct feed_record *record)
+{
+	note(arg, feeds_load(((struct loading *)arg)->core->feeds, record));
 }
 
 static void load_session(void *arg, const struct session_record *record)
@@ -64,6 +86,36 @@ static void load_flow(void *arg, const struct flow_record *record)
 		note(arg, flow_load(&gateway->flows, record));
 }
 
+static void on_feed_changed(void *arg)
+{
+	revision_recompile(arg);
+}
+
+static void write_feed(void *arg, const struct feed_record *record, const struct entry *entry)
+{
+	struct core *core = arg;
+	struct store_txn *txn = core_fact(core);
+	if (!txn)
+		return; /* it is fetched again */
+	if (entry)
+		store_txn_entry(txn, entry);
+	store_txn_put_feed(txn, record);
+	core_submit(core, txn, NULL, NULL);
+}
+
+static enum status start_helpers(struct core *core, struct error *err)
+{
+	const struct feeds_config config = {.loop = core->loop,
+		.ca_file = core->config->feed_ca_file,
+		.arg = core,
+		.changed = on_feed_changed,
+		.write = write_feed};
+	enum status status = worker_new(core->loop, &core->worker, err);
+	if (!status)
+		status = feeds_new(&config, &core->feeds, err);
+	return status ? status : revisions_new(core, err);
+}
+
 enum status core_init(struct core *core, struct loop *loop, const struct server_config *config,
 	struct store *store, struct error *err)
 {
@@ -72,7 +124,7 @@ enum status core_init(struct core *core, struct loop *loop, const struct server_
 	core->loop = loop;
 	core->config = config;
 	core->store = store;
-	rules_init(&core->policy);
+	protocols_init(&core->protocols);
 	principals_init(&core->principals);
 	gateways_init(core);
 	grants_init(core);
@@ -82,12 +134,19 @@ enum status core_init(struct core *core, struct loop *loop, const struct server_
 		.principal = load_principal,
 		.protocol = load_protocol,
 		.rule = load_rule,
+		.revision = load_revision,
+		.feed = load_feed,
 		.session = load_session,
 		.grant = load_grant,
 		.flow = load_flow};
-	enum status status = store_load(store, &visitor, err);
+	enum status status = start_helpers(core, err);
+	if (!status)
+		status = store_load(store, &visitor, err);
 	if (!status && loading.out_of_memory)
 		status = error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory while loading");
+	if (!status)
+		status = revisions_init(core, loading.rules, loading.rule_count, err);
+	free(loading.rules);
 	return status;
 }
 
@@ -100,6 +159,7 @@ void core_begin(struct core *core)
 	grants_settle(core);
 	for (struct gateway *gateway = core->first_gateway; gateway; gateway = gateway->next)
 		flows_check_boot(&gateway->flows);
+	revisions_begin(core);
 }
 
 /* ---- transactions ---- */
@@ -220,6 +280,7 @@ void core_stop(struct core *core)
 	core_entry(&entry, ENTRY_SERVER_STOPPED, "");
 	core_note(core, &entry);
 	core->stopping = true;
+	revisions_stop(core);
 }
 
 void core_fini(struct core *core)
@@ -232,11 +293,14 @@ void core_fini(struct core *core)
 		inbox_fini(&gateway->inbox);
 		flows_fini(&gateway->flows);
 	}
+	revisions_fini(core);
 	grants_fini(core);
 	sessions_fini(core);
 	gateways_fini(core);
 	principals_fini(&core->principals);
-	rules_fini(&core->policy);
+	protocols_fini(&core->protocols);
+	feeds_free(core->feeds);
+	core->feeds = NULL;
 	core->loop = NULL;
 }
 

@@ -19,11 +19,16 @@
 #include "common/table.h"
 #include "server/auth/principals.h"
 #include "server/config.h"
-#include "server/policy/rules.h"
+#include "server/policy/protocols.h"
 #include "server/store/store.h"
 
+struct draft;
+struct feeds;
 struct gateway;
 struct grant;
+struct policy;
+struct revisions;
+struct worker;
 
 #define CORE_LATER_MAX 4
 
@@ -37,7 +42,12 @@ struct core {
 	struct loop *loop;
 	const struct server_config *config;
 	struct store *store;
-	struct rules policy;
+	struct worker *worker;
+	struct feeds *feeds;
+	struct policy *policy; /* in force */
+	struct revisions *revisions;
+	struct draft *waiting_drafts;
+	struct protocols protocols;
 	struct principals principals;
 	struct table gateways, grants, requests, sessions;
 	struct gateway *first_gateway, **gateway_end;
@@ -53,7 +63,8 @@ enum status core_init(struct core *core, struct loop *loop, const struct server_
 	struct store *store, struct error *err);
 /* The server listens: journals that, and what came to its end while it was down. */
 void core_begin(struct core *core);
-/* Journals the stop; afterwards no transaction begins. */
+/* Journals the stop; afterwards no transaction begins. Waits for the policy that is being compiled.
+ */
 void core_stop(struct core *core);
 /* After store_close(): frees everything. Accepts one that core_init() never saw. */
 void core_fini(struct core *core);

@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "server/core/bundle.h"
+#include "server/core/revision.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
 
@@ -134,6 +135,7 @@ static void stop_living(struct grant *grant)
 	if (!grant->is_live)
 		return;
 	grant->is_live = false;
+	revision_grant_leaves(grant);
 	if (grant->filter)
 		grant->filter->live_grants--;
 	gateway->live_grants--;
@@ -397,7 +399,9 @@ static bool must_wait(struct grant *grant, enum end_reason reason, const char *a
 {
 	if (grant->committed && grant->change.kind == CHANGE_NONE)
 		return false;
-	if (!grant->wish) {
+	/* A renewal takes back the ends that are about time; others override them. */
+	if (!grant->wish ||
+		(change_is_about_time(grant->wish) && !change_is_about_time((uint8_t)reason))) {
 		grant->wish = (uint8_t)reason;
 		copy_text(grant->wish_actor, sizeof grant->wish_actor, actor);
 	}
@@ -492,23 +496,6 @@ void grants_ended(struct grant *first, const struct error *err)
 	for (struct grant *grant = first, *next; grant; grant = next) {
 		next = grant->ended_next;
 		end_committed(grant, 0, err);
-	}
-}
-
-/* ---- rules ---- */
-
-void grants_judge_again(struct core *core)
-{
-	const struct rule_record *rule;
-	for (struct gateway *gateway = core->first_gateway; gateway; gateway = gateway->next) {
-		for (struct grant *grant = gateway->live, *next; grant; grant = next) {
-			next = grant->live_next;
-			const struct protocol_record *protocol =
-				rules_find_protocol(&core->policy, grant->record.protocol);
-			if (!protocol ||
-				rules_decide(&core->policy, protocol, &rule) != RULES_ALLOWED)
-				grant_end(grant, END_POLICY_CHANGED, "", "");
-		}
 	}
 }
 

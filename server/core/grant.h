@@ -72,6 +72,7 @@ struct grant {
 	bool lifetime_given; /* by the request */
 	bool committed; /* its decision is on disk */
 	bool ended, end_committed;
+	bool doomed; /* the policy forbids it: it ends when a decision's fate is known */
 	bool in_books, in_requests, is_live;
 };
 
@@ -127,8 +128,12 @@ enum status core_cancel(struct core *core, struct grant *grant, enum end_reason 
 /* The same in pieces, for several at once: may it be ended by a decision now; its part of the
  * transaction; what became of it. */
 bool change_is_free(const struct grant *grant);
+bool change_is_about_time(uint8_t reason); /* an end that a renewal takes back */
 void change_add_end(struct grant *grant, enum end_reason reason, const char *actor, bool cut,
 	struct store_txn *txn);
+/* The policy does not allow it any more: a fact, which travels with `facts` (NULL = alone), and so
+ * is the cut of its flows. Behind the decision under way, if there is one. */
+void change_end_by_policy(struct grant *grant, bool cut, const char *detail, struct facts *facts);
 void change_decided(struct grant *grant, const struct error *err);
 /* It ends lifetime_ms (0 = as it was granted) from now, never earlier than it would have. The
  * waiter hears when the gateway, if it is there, knows. */
@@ -164,8 +169,6 @@ void grants_ended(struct grant *first, const struct error *err);
 void grant_end(struct grant *grant, enum end_reason reason, const char *actor, const char *detail);
 /* The agent has forgotten the door. */
 void grant_door_gone(struct grant *grant);
-/* The rules have changed: live grants that they no longer allow end. */
-void grants_judge_again(struct core *core);
 
 void grant_hold(struct grant *grant);
 void grant_release(struct grant *grant); /* may free it */

@@ -10,11 +10,13 @@
 
 #include "common/clock.h"
 #include "server/core/request.h"
+#include "server/core/revision.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
 #include "server/policy/bounds.h"
 
-static void fill_decision(const struct grant *grant, struct entry *ret_entry)
+static void fill_decision(
+	const struct grant *grant, const struct policy_answer *answer, struct entry *ret_entry)
 {
 	const struct grant_record *record = &grant->record;
 	struct entry *entry = ret_entry;
@@ -24,6 +26,10 @@ static void fill_decision(const struct grant *grant, struct entry *ret_entry)
 	grant_fill_entry(grant, kind, entry);
 	copy_text(entry->actor, sizeof entry->actor, record->filter);
 	copy_text(entry->rule, sizeof entry->rule, record->rule);
+	copy_text(entry->site_rule, sizeof entry->site_rule, record->site_rule);
+	copy_text(entry->staged_rule, sizeof entry->staged_rule, answer->staged_rule);
+	copy_text(entry->user, sizeof entry->user, record->user);
+	entry->revision = record->revision;
 	entry->flags = record->flags;
 	entry->lifetime_ms = record->lifetime_ms;
 	entry->max_connections = record->max_connections;
@@ -158,6 +164,7 @@ static enum status examine_session(struct core *core, const struct grant_ask *as
 	if (strcmp(record->gateway, session->record.gateway) != 0)
 		return error_field(err, "gateway", "gateway: differs from the session's gateway %s",
 			session->record.gateway);
+	copy_text(record->user, sizeof record->user, session->record.user);
 	examined->session = session;
 	return STATUS_OK;
 }
@@ -182,7 +189,7 @@ enum status request_examine(struct core *core, const struct grant_ask *ask,
 	if (!examined->gateway)
 		return error_reason(err, STATUS_NOT_FOUND, REASON_NO_SUCH_GATEWAY,
 			"gateway %s: unknown: see `postern gateway list`", record->gateway);
-	examined->protocol = rules_find_protocol(&core->policy, ask->protocol);
+	examined->protocol = core_find_protocol(core, ask->protocol);
 	if (!examined->protocol)
 		return error_field(err, "protocol",
 			"protocol: \"%.60s\" is not registered: see `postern protocol list`",
@@ -191,13 +198,28 @@ enum status request_examine(struct core *core, const struct grant_ask *ask,
 		return protocol_not_shared(examined->protocol, err);
 	copy_text(record->protocol, sizeof record->protocol, examined->protocol->name);
 	struct grant_limits limits = {.default_lifetime_ms = config->default_lifetime_ms,
-		.max_lifetime_ms = scope_max_lifetime(ask->asker, config->max_lifetime_ms),
+		.max_lifetime_ms = request_max_lifetime(core, ask->asker),
 		.unused_timeout_ms = config->unused_timeout_ms};
 	status = grant_complete(record, &limits, err);
 	if (!status)
 		status = bounds_check(examined->protocol,
 			examined->session ? &examined->session->record.primary : NULL, record, err);
 	return status ? status : scope_check_grant(ask->asker, record, err);
+}
+
+static const struct document_limits *limits_of(
+	const struct core *core, const struct principal *asker)
+{
+	return asker ? policy_find_limits(core->policy, asker->record.name) : NULL;
+}
+
+uint64_t request_max_lifetime(const struct core *core, const struct principal *asker)
+{
+	const struct document_limits *limits = limits_of(core, asker);
+	uint64_t most = scope_max_lifetime(asker, core->config->max_lifetime_ms);
+	return limits && limits->max_lifetime_ms && limits->max_lifetime_ms < most
+		? limits->max_lifetime_ms
+		: most;
 }
 
 enum status request_check_quota(
@@ -208,8 +230,12 @@ enum status request_check_quota(
 		return STATUS_OK;
 	uint64_t most = asker->record.max_grants ? asker->record.max_grants
 						 : core->config->max_live_grants_per_filter;
+	const struct document_limits *limits = limits_of(core, asker);
+	if (limits && limits->max_grants && limits->max_grants < most)
+		most = limits->max_grants;
 	if (asker->live_grants < most && count <= most - asker->live_grants)
-		return scope_take(ask->asker, count, ask->began_us, err);
+		return scope_take(ask->asker, limits ? limits->grants_per_second : 0, count,
+			ask->began_us, err);
 	return error_reason(err, STATUS_RESOURCE_EXHAUSTED, REASON_QUOTA,
 		"filter %s has %llu live grants of %llu, its max_grants, and asks for %zu more: "
 		"cancel some or wait for their end",
@@ -219,8 +245,10 @@ enum status request_check_quota(
 
 enum status request_judge(struct core *core, struct examined *examined, struct error *err)
 {
-	examined->verdict = rules_decide(&core->policy, examined->protocol, &examined->rule);
-	if (examined->verdict != RULES_ALLOWED || gateway_is_up(examined->gateway))
+	struct policy_question question;
+	question_of(&examined->record, clock_real_us(), &question);
+	policy_decide(core->policy, &question, &examined->answer);
+	if (examined->answer.verdict != POLICY_ALLOWED || gateway_is_up(examined->gateway))
 		return STATUS_OK;
 	return error_reason(err, STATUS_UNAVAILABLE, REASON_GATEWAY_DOWN,
 		"gateway %s is not connected: its agent must reach the server",
@@ -318,11 +346,13 @@ static void fill_state(const struct core *core, const struct grant_ask *ask,
 	record->expires_us =
 		record->created_us + (int64_t)(ask->reserve ? held : record->lifetime_ms) * 1000;
 	record->state = ask->reserve ? GRANT_RESERVED : GRANT_PENDING;
-	copy_text(record->rule, sizeof record->rule, examined->rule ? examined->rule->name : "");
-	if (examined->verdict == RULES_ALLOWED)
+	record->revision = policy_revision(core->policy);
+	copy_text(record->rule, sizeof record->rule, examined->answer.rule);
+	copy_text(record->site_rule, sizeof record->site_rule, examined->answer.site_rule);
+	if (examined->answer.verdict == POLICY_ALLOWED)
 		return;
 	record->state = GRANT_DENIED;
-	record->reason = examined->verdict == RULES_DENIED_BY_PROTOCOL_RULES
+	record->reason = examined->answer.verdict == POLICY_DENIED_BY_PROTOCOL_RULES
 		? END_DENIED_PROTOCOL_RULES
 		: END_DENIED_SITE_AND_CONTENT_RULES;
 	record->ended_us = record->created_us;
@@ -341,7 +371,7 @@ static struct grant *make(struct core *core, const struct grant_ask *ask, struct
 		return NULL;
 	}
 	grant->lifetime_given = ask->record.lifetime_ms != 0;
-	grant->ended = examined->verdict != RULES_ALLOWED;
+	grant->ended = examined->answer.verdict != POLICY_ALLOWED;
 	grant->deadline_us = grant_deadline(core, ask->until, ask->deadline_us);
 	return grant;
 }
@@ -349,7 +379,7 @@ static struct grant *make(struct core *core, const struct grant_ask *ask, struct
 enum status request_make(struct core *core, const struct grant_ask *ask, struct examined *examined,
 	struct grant **ret_grant, struct error *err)
 {
-	bool allowed = examined->verdict == RULES_ALLOWED;
+	bool allowed = examined->answer.verdict == POLICY_ALLOWED;
 	enum status status = allowed ? take_external(examined, err) : STATUS_OK;
 	if (status)
 		return status;
@@ -389,10 +419,11 @@ struct grant *request_make_ghost(
 	return grant;
 }
 
-void request_add(struct grant *grant, const struct grant_ask *ask, struct store_txn *txn)
+void request_add(struct grant *grant, const struct grant_ask *ask, const struct examined *examined,
+	struct store_txn *txn)
 {
 	struct entry entry;
-	fill_decision(grant, &entry);
+	fill_decision(grant, &examined->answer, &entry);
 	store_txn_entry(txn, &entry);
 	store_txn_put_grant(txn, &grant->record);
 	grant_hold(grant);
@@ -434,7 +465,7 @@ enum status core_request(
 	}
 	waiter->until = ask->until;
 	waiter_add(grant, waiter);
-	request_add(grant, ask, txn);
+	request_add(grant, ask, &examined, txn);
 	core_submit_first(core, txn, on_decided, grant);
 	return STATUS_OK;
 }

@@ -3,6 +3,7 @@
 #define POSTERN_SERVER_CORE_REQUEST_H
 
 #include "server/core/grant.h"
+#include "server/policy/policy.h"
 
 /* What was found out about a request, before it becomes a grant. */
 struct examined {
@@ -10,13 +11,14 @@ struct examined {
 	struct session *session;
 	struct gateway *gateway;
 	const struct protocol_record *protocol;
-	enum rules_verdict verdict;
-	const struct rule_record *rule;
+	struct policy_answer answer; /* its texts are the policy's: of this turn of the loop */
 };
 
 /* Completes the record from session, defaults and definitions, or says what is wrong with it. */
 enum status request_examine(struct core *core, const struct grant_ask *ask,
 	struct examined *ret_examined, struct error *err);
+/* The longest lifetime that its grants get. */
+uint64_t request_max_lifetime(const struct core *core, const struct principal *asker);
 /* `count` more grants: most live ones, most a second. */
 enum status request_check_quota(
 	const struct core *core, const struct grant_ask *ask, size_t count, struct error *err);
@@ -30,7 +32,8 @@ void request_unmake(struct grant *grant);
 struct grant *request_make_ghost(
 	struct core *core, const struct grant_ask *ask, struct examined *examined);
 /* Adds decision and row, and holds the grant until request_decided(). */
-void request_add(struct grant *grant, const struct grant_ask *ask, struct store_txn *txn);
+void request_add(struct grant *grant, const struct grant_ask *ask, const struct examined *examined,
+	struct store_txn *txn);
 /* Nothing of it is on disk: as if it had never been asked for. */
 void request_withdraw(struct grant *grant);
 void request_decided(struct grant *grant, const struct error *err);

@@ -38,6 +38,7 @@ struct revision_ask {
 	char message[RECORD_MESSAGE_SIZE];
 	uint64_t if_revision, confirm_ms, rolled_back_to; /* 0 = none */
 	bool dry_run;
+	const struct rule_record *allow; /* a rule that is added to the document; NULL = none */
 };
 struct revision_result {
 	struct revision_record revision; /* without the document */
@@ -47,8 +48,9 @@ struct revision_result {
 	char warnings[REVISION_WARNINGS_MAX][160];
 	size_t warning_count;
 };
-/* Called exactly once, never inside the call that began it; `result` is valid during the callback
- * and NULL on failure. With a failed test of the document: POLICY_TEST_FAILED, field "tests[N]". */
+/* Called exactly once, inside the call that began it only if memory is out; `result` is valid
+ * during the callback and NULL on failure. With a failed test of the document: POLICY_TEST_FAILED,
+ * field "tests[N]". */
 typedef void (*revision_cb)(
 	void *arg, const struct revision_result *result, const struct error *err);
 /* `cb` is always called. */
@@ -72,6 +74,9 @@ const struct revision_record *revision_current(const struct core *core);
 /* A gateway was added or has other labels, feeds or names answered otherwise: the document in force
  * is compiled anew and live grants are judged. */
 void revision_recompile(struct core *core);
+/* `cb` when the policy in force knows all that revision_recompile() was called for; perhaps inside
+ * the call. */
+void revision_when_compiled(struct core *core, loop_cb cb, void *arg);
 
 /* The definition that a request names: the document's, else a registered one. NULL = unknown. */
 const struct protocol_record *core_find_protocol(const struct core *core, const char *name_or_guid);
@@ -79,11 +84,20 @@ const struct protocol_record *core_find_protocol(const struct core *core, const 
 void question_of(
 	const struct grant_record *record, int64_t at_us, struct policy_question *ret_question);
 
+/* It stops living: whoever goes through live grants passes it over. */
+void revision_grant_leaves(struct grant *grant);
+
 /* ---- for core.c ---- */
+
+/* Before loading; the worker and the feeds are there. */
+enum status revisions_new(struct core *core, struct error *err);
+bool revisions_load(struct core *core, const struct revision_record *record); /* false: memory */
 /* After loading: revision 1 is made of `rules` if there is none yet. Compiles on this thread. */
 enum status revisions_init(
 	struct core *core, const struct rule_record *rules, size_t count, struct error *err);
 void revisions_begin(struct core *core); /* clocks: confirmation, schedules; judges what is live */
+/* Ends the worker; who waits for what it did not do is told. */
+void revisions_stop(struct core *core);
 void revisions_fini(struct core *core); /* after store_close(); accepts a core without */
 
 #endif

@@ -40,10 +40,11 @@ struct document_refs {
 struct secondary_bounds {
 	struct ports ports; /* none = any */
 	struct ranges addresses; /* none = any */
+	struct document_texts port_texts, address_texts; /* as written */
 };
 
 struct document_protocol {
-	struct protocol_record record; /* owner ""; guid zero = not given */
+	struct protocol_record record; /* owner ""; a guid that is not given is made of the name */
 	struct secondary_bounds secondary; /* record.secondary points here if anything is bounded */
 };
 
@@ -139,6 +140,7 @@ struct document_world {
 	bool (*has_gateway)(void *arg, const char *name);
 	bool (*has_filter)(void *arg, const char *name);
 	/* The nearest name of that kind, for "did you mean"; may be NULL, may return NULL. */
+	const char *(*nearest_protocol)(void *arg, const char *name);
 	const char *(*nearest_gateway)(void *arg, const char *name);
 };
 enum status document_check_world(

@@ -62,6 +62,7 @@ bool feeds_find(const struct feeds *feeds, const char *name, feed_state_cb cb, v
 /* Now; `cb` (with the failure of the try, NOT_FOUND for an unknown name) when it is over. */
 void feeds_refresh(struct feeds *feeds, const char *name, feeds_cb cb, void *arg);
 /* Takes the copy that is held back. FAILED_PRECONDITION when none is. */
-enum status feeds_confirm(struct feeds *feeds, const char *name, struct error *err);
+enum status feeds_confirm(
+	struct feeds *feeds, const char *name, const char *actor, struct error *err);
 
 #endif

@@ -97,6 +97,7 @@ void gateway_joining(struct gateway *gateway, uint64_t connection)
 	inbox_abandon(gateway);
 	gateway->connection = connection;
 	gateway->joined = false;
+	gateway->obeys = 0; /* until this agent says */
 }
 
 void gateway_attach(struct gateway *gateway, struct agent_link *link)
@@ -201,6 +202,18 @@ void gateway_cut(struct gateway *gateway, struct wanted *cut)
 {
 	sync_add_cut(&gateway->sync, cut);
 	post_pump(gateway);
+}
+
+void gateway_obey(struct gateway *gateway, uint64_t revision)
+{
+	sync_obey(&gateway->sync, revision);
+	post_pump(gateway);
+}
+
+void gateway_obeys(struct gateway *gateway, uint64_t revision)
+{
+	if (revision && revision <= gateway->sync.revision_told)
+		gateway->obeys = revision;
 }
 
 void gateway_applied(

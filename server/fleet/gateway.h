@@ -38,6 +38,8 @@ struct gateway {
 	struct loop_task pump;
 	struct grant *live; /* newest first */
 	uint64_t live_grants;
+	uint64_t doomed; /* of these: the policy forbids them, and their end waits for a decision */
+	uint64_t obeys; /* revision that its kernel obeys, as the agent reported; 0 = not known */
 	struct flows flows;
 	struct inbox inbox;
 };
@@ -71,6 +73,10 @@ void gateway_cut(struct gateway *gateway, struct wanted *cut);
 /* The same for a session's primary connection: session_watched(), session_unwatched() follow. */
 void gateway_watch(struct gateway *gateway, struct wanted *watch);
 bool gateway_unwatch(struct gateway *gateway, struct wanted *watch);
+/* Its doors obey this revision of the policy document: the agent is told, and says when. */
+void gateway_obey(struct gateway *gateway, uint64_t revision);
+/* The agent has done all that item demanded which named this revision. */
+void gateway_obeys(struct gateway *gateway, uint64_t revision);
 /* Sends what waits, as far as the link takes it. */
 void gateway_pump(struct gateway *gateway);
 /* Items up to `sequence` are in the kernel. */

@@ -121,6 +121,7 @@ static void applied(struct gateway *gateway, const struct report *report, struct
 			grant_external_taken(grant, failure->cause);
 	}
 	gateway_applied(gateway, report->sync_sequence, report->kernel_us, facts);
+	gateway_obeys(gateway, report->revision);
 }
 
 static void take(struct gateway *gateway, const struct report *report, struct facts *facts)

@@ -40,7 +40,7 @@ struct report {
 	struct id grant;
 	struct id session; /* of REPORT_PRIMARY_ENDED */
 	struct told_flow told;
-	uint64_t count, sync_sequence, kernel_us;
+	uint64_t count, sync_sequence, kernel_us, revision;
 	struct report_failure *failures;
 	size_t failure_count;
 };

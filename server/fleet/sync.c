@@ -14,8 +14,14 @@ void sync_add_cut(struct sync *sync, struct wanted *cut)
 		wanted_add(&sync->cuts, cut);
 }
 
+void sync_obey(struct sync *sync, uint64_t revision)
+{
+	sync->revision = revision;
+}
+
 void sync_open(struct sync *sync)
 {
+	sync->revision_told = 0;
 	wanted_open(&sync->doors);
 	wanted_open(&sync->primaries);
 	wanted_open(&sync->cuts);
@@ -41,7 +47,8 @@ bool sync_has_item(const struct sync *sync)
 {
 	return sync->open &&
 		(sync->in_snapshot || has_delta(&sync->doors) || has_delta(&sync->primaries) ||
-			has_delta(&sync->cuts) || !wanted_is_empty(&sync->cuts, WANTED_SNAPSHOT));
+			has_delta(&sync->cuts) || !wanted_is_empty(&sync->cuts, WANTED_SNAPSHOT) ||
+			sync->revision != sync->revision_told);
 }
 
 static void take_snapshot(struct sync *sync, const struct wanted_item *now, struct sync_item *item)
@@ -76,6 +83,17 @@ static size_t take_cuts(struct sync *sync, const struct wanted_item *now, struct
 			&sync->cuts, WANTED_UNTOLD, now, ret_cuts + count, SYNC_CUT_MAX - count);
 }
 
+/* What a revision removed or cut is in this item or in one before. */
+static uint64_t revision_to_tell(struct sync *sync)
+{
+	if (sync->in_snapshot || sync->revision == sync->revision_told ||
+		!wanted_is_empty(&sync->doors, WANTED_LEAVING) || has_delta(&sync->cuts) ||
+		!wanted_is_empty(&sync->cuts, WANTED_SNAPSHOT))
+		return 0;
+	sync->revision_told = sync->revision;
+	return sync->revision;
+}
+
 void sync_next(struct sync *sync, int64_t now_us, struct sync_item *ret_item)
 {
 	struct sync_item *item = ret_item;
@@ -92,6 +110,7 @@ void sync_next(struct sync *sync, int64_t now_us, struct sync_item *ret_item)
 	/* Behind every removal. */
 	if (!sync->in_snapshot && wanted_is_empty(&sync->doors, WANTED_LEAVING))
 		item->cut_count = take_cuts(sync, &now, item->cut);
+	item->revision = revision_to_tell(sync);
 }
 
 struct wanted *sync_pop_cut(struct sync *sync, uint64_t sequence)

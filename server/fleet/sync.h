@@ -21,6 +21,8 @@ struct sync {
 	struct wanted_list cuts; /* told of once a stream, never held */
 	bool open, in_snapshot;
 	uint64_t sequence; /* of the newest item */
+	uint64_t revision; /* of the policy document that all of this obeys */
+	uint64_t revision_told; /* in this stream; 0 = none yet */
 };
 
 /* One item of the stream. In a delta the removals come first: a door may follow another of the same
@@ -34,6 +36,7 @@ struct sync_item {
 	size_t cut_count;
 	struct wanted *primaries[SYNC_PRIMARIES_MAX], *primaries_removed[SYNC_REMOVED_MAX];
 	size_t primary_count, primaries_removed_count;
+	uint64_t revision; /* 0 = as before; behind every removal and every cut */
 };
 
 /* Items are numbered from `base` + 1: a base of its own for each life of the server keeps the
@@ -41,6 +44,8 @@ struct sync_item {
 void sync_init(struct sync *sync, uint64_t base);
 /* Nothing happens if it waits already. */
 void sync_add_cut(struct sync *sync, struct wanted *cut);
+/* What is wanted obeys this revision from now on: the agent is told, behind what has to leave. */
+void sync_obey(struct sync *sync, uint64_t revision);
 void sync_open(struct sync *sync);
 /* Afterwards wanted_pop_gone() returns whatever was still leaving. */
 void sync_close(struct sync *sync);

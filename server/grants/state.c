@@ -341,6 +341,7 @@ static enum status denial(const struct grant_record *grant, struct error *err)
 		error_reason(err, STATUS_PERMISSION_DENIED, reason,
 			"denied by %s: no rule allows %s", type, grant->protocol);
 	memcpy(err->rule, grant->rule, sizeof err->rule);
+	err->revision = grant->revision;
 	return err->status;
 }
 

@@ -59,6 +59,12 @@ static char *text_of(const char *text)
 	return (char *)(uintptr_t)text;
 }
 
+static bool has_hash(const uint8_t hash[static ENTRY_HASH_SIZE])
+{
+	static const uint8_t none[ENTRY_HASH_SIZE];
+	return memcmp(hash, none, sizeof none) != 0;
+}
+
 void entry_to_wire(const struct entry *entry, struct entry_wire *ret_wire)
 {
 	Postern__V1__Entry *message = &ret_wire->message;
@@ -94,6 +100,14 @@ void entry_to_wire(const struct entry *entry, struct entry_wire *ret_wire)
 	message->max_connections = entry->max_connections;
 	message->count = entry->count;
 	message->reason = (Postern__V1__EndReason)entry->reason;
+	message->revision = entry->revision;
+	message->user = text_of(entry->user);
+	message->site_rule = text_of(entry->site_rule);
+	message->staged_rule = text_of(entry->staged_rule);
+	if (has_hash(entry->document_hash)) {
+		message->document_hash.data = (uint8_t *)(uintptr_t)entry->document_hash;
+		message->document_hash.len = ENTRY_HASH_SIZE;
+	}
 	message->notify = entry->notify;
 	message->context.data = (uint8_t *)(uintptr_t)entry->context;
 	message->context.len = entry->context_size;
@@ -142,6 +156,14 @@ static bool read_id(struct id *to, const char *from)
 	return from[0] == '\0' || id_parse(from, to);
 }
 
+/* Empty, or whole. */
+static bool read_hash(uint8_t to[static ENTRY_HASH_SIZE], const ProtobufCBinaryData *from)
+{
+	if (from->len == ENTRY_HASH_SIZE)
+		memcpy(to, from->data, ENTRY_HASH_SIZE);
+	return from->len == 0 || from->len == ENTRY_HASH_SIZE;
+}
+
 static bool read_endpoint(struct endpoint *to, const char *addr, uint32_t port)
 {
 	if (port > UINT16_MAX || (addr[0] != '\0' && !addr_parse(addr, &to->addr)))
@@ -175,7 +197,11 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 		read_text(entry->filter, sizeof entry->filter, message->filter) &&
 		read_text(entry->protocol, sizeof entry->protocol, message->protocol) &&
 		read_text(entry->rule, sizeof entry->rule, message->rule) &&
-		read_text(entry->detail, sizeof entry->detail, message->detail);
+		read_text(entry->detail, sizeof entry->detail, message->detail) &&
+		read_text(entry->user, sizeof entry->user, message->user) &&
+		read_text(entry->site_rule, sizeof entry->site_rule, message->site_rule) &&
+		read_text(entry->staged_rule, sizeof entry->staged_rule, message->staged_rule) &&
+		read_hash(entry->document_hash, &message->document_hash);
 	struct endpoint client = {0};
 	if (!fits || !read_id(&entry->session, message->session) ||
 		!read_id(&entry->grant, message->grant) ||
@@ -200,6 +226,7 @@ static bool from_wire(const Postern__V1__Entry *message, struct entry *entry)
 	entry->max_connections = message->max_connections;
 	entry->count = message->count;
 	entry->reason = (uint32_t)message->reason;
+	entry->revision = message->revision;
 	entry->notify = message->notify;
 	return true;
 }
@@ -348,6 +375,9 @@ void entry_clean(struct entry *entry)
 	clean(entry->protocol, sizeof entry->protocol);
 	clean(entry->rule, sizeof entry->rule);
 	clean(entry->detail, sizeof entry->detail);
+	clean(entry->user, sizeof entry->user);
+	clean(entry->site_rule, sizeof entry->site_rule);
+	clean(entry->staged_rule, sizeof entry->staged_rule);
 }
 
 void entry_hash(const uint8_t previous[static ENTRY_HASH_SIZE], uint64_t sequence,

@@ -1,5 +1,6 @@
 #include "server/policy/bounds.h"
 
+#include "server/document/document.h"
 #include "server/policy/network.h"
 
 #define LOW_PORTS 1024
@@ -116,11 +117,64 @@ static enum status check_remotes(const struct protocol_record *protocol, const s
 		protocol->name);
 }
 
+/* ---- what the policy document's definition says of ports and remotes ---- */
+
+static enum status check_secondary_ports(
+	const struct protocol_record *protocol, const struct grant_record *grant, struct error *err)
+{
+	const struct ports *ports = &protocol->secondary->ports;
+	uint16_t first = grant->inbound ? grant->client_port : grant->remote.port;
+	uint16_t last =
+		!grant->inbound && grant->remote_port_last ? grant->remote_port_last : first;
+	const char *field = grant->inbound ? "client_port" : "remote_port";
+	if (ports->count == 0 || ports_cover(ports, first, last))
+		return STATUS_OK;
+	return error_field(err, field,
+		"%s: %u%s is outside of what grants of protocol %s may name, its secondary_ports",
+		field, last == first ? first : last, last == first ? "" : ", the end of the range,",
+		protocol->name);
+}
+
+static enum status check_secondary_remote(const struct protocol_record *protocol,
+	const struct addr *remote, const char *field, struct error *err)
+{
+	char text[ADDR_TEXT_SIZE];
+	if (ranges_contain(&protocol->secondary->addresses, remote))
+		return STATUS_OK;
+	addr_format(remote, text);
+	return error_field(err, field,
+		"%s: %s is outside of what grants of protocol %s may name, its "
+		"secondary_addresses",
+		field, text, protocol->name);
+}
+
+static enum status check_secondary(
+	const struct protocol_record *protocol, const struct grant_record *grant, struct error *err)
+{
+	if (!protocol->secondary)
+		return STATUS_OK;
+	enum status status = check_secondary_ports(protocol, grant, err);
+	if (status || ranges_is_empty(&protocol->secondary->addresses))
+		return status;
+	for (size_t i = 0; i < grant->remote_count && !status; i++)
+		status = check_secondary_remote(protocol, &grant->remotes[i], "remotes", err);
+	if (status || grant->remote_count > 0)
+		return status;
+	if (grant->remote.addr.family != ADDR_NONE)
+		return check_secondary_remote(protocol, &grant->remote.addr, "remote", err);
+	return error_field(err, "remote",
+		"remote: grants of protocol %s are not for anybody: name a remote of its "
+		"secondary_addresses",
+		protocol->name);
+}
+
 enum status bounds_check(const struct protocol_record *protocol, const struct flow *primary,
 	const struct grant_record *grant, struct error *err)
 {
 	enum status status = check_ports(protocol, grant, err);
 	if (!status)
 		status = check_range(protocol, grant, err);
+	if (!status)
+		status = check_secondary(protocol, grant, err);
 	return status ? status : check_remotes(protocol, primary, grant, err);
 }

@@ -18,7 +18,6 @@
 
 struct policy;
 
-
 enum policy_verdict {
 	POLICY_ALLOWED,
 	POLICY_DENIED_BY_PROTOCOL_RULES,
@@ -99,7 +98,7 @@ struct policy_condition {
 	bool matched;
 	char detail[160];
 };
-#define POLICY_CONDITIONS_MAX 10
+#define POLICY_CONDITIONS_MAX 11
 /* One rule of the document; `conditions` has those that the rule states (all of them are
  * evaluated). */
 typedef void (*policy_explain_cb)(void *arg, const struct document_rule *rule, bool matched,
@@ -110,7 +109,7 @@ typedef void (*policy_explain_cb)(void *arg, const struct document_rule *rule, b
 size_t policy_explain(const struct policy *policy, const struct policy_question *question,
 	size_t from, size_t max, bool all, policy_explain_cb cb, void *arg);
 
-/* ---- test.c: questions as people write them ---- */
+/* ---- query.c: questions as people write them ---- */
 
 struct policy_query { /* owns what its question points to */
 	struct policy_question question;

@@ -288,6 +288,7 @@ static bool stream_send(void *arg, const struct sync_item *item)
 		id_format(&grant_of_cut(item->cut[i])->record.id, wire->cut[i]);
 		wire->cut_pointers[i] = wire->cut[i];
 	}
+	message.revision = item->revision;
 	message.n_cut = item->cut_count;
 	message.cut = wire->cut_pointers;
 	message.sequence = item->sequence;

@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "server/auth/token.h"
+#include "server/core/revision.h"
 #include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
@@ -54,6 +55,9 @@ static void to_wire(const struct gateway *gateway, struct gateway_wire *wire)
 	message->lost_us = gateway->lost_us;
 	message->live_grants = gateway->live_grants;
 	message->open_flows = gateway->flows.open_count;
+	message->revision = gateway->obeys;
+	if (gateway->core->revisions)
+		message->current_revision = revision_current(gateway->core)->number;
 }
 
 struct addition {
@@ -63,6 +67,31 @@ struct addition {
 	struct principal_record principal;
 	char token[TOKEN_TEXT_SIZE];
 };
+
+static void answer(struct addition *addition, const struct error *err)
+{
+	const struct gateway *gateway =
+		gateway_find(addition->services->core, addition->gateway.name);
+	Postern__V1__GatewayAddReply reply = POSTERN__V1__GATEWAY_ADD_REPLY__INIT;
+	struct gateway_wire wire;
+	if (!gateway || err->status) {
+		rpc_fail(addition->call, err);
+	} else {
+		to_wire(gateway, &wire);
+		reply.gateway = &wire.message;
+		reply.token = addition->token;
+		rpc_reply(addition->call, &reply.base);
+	}
+	token_wipe(addition->token);
+	free(addition);
+}
+
+/* Rules that name it, or a label of it, match from now on. */
+static void on_compiled(void *arg)
+{
+	const struct error none = {0};
+	answer(arg, &none);
+}
 
 static void added(void *arg, uint64_t sequence, const struct error *err)
 {
@@ -77,17 +106,11 @@ static void added(void *arg, uint64_t sequence, const struct error *err)
 		error_set(&failure, STATUS_RESOURCE_EXHAUSTED,
 			"the gateway is on disk but the server is out of memory: restart it");
 	if (failure.status) {
-		rpc_fail(addition->call, &failure);
-	} else {
-		struct gateway_wire wire;
-		Postern__V1__GatewayAddReply reply = POSTERN__V1__GATEWAY_ADD_REPLY__INIT;
-		to_wire(gateway, &wire);
-		reply.gateway = &wire.message;
-		reply.token = addition->token;
-		rpc_reply(addition->call, &reply.base);
+		answer(addition, &failure);
+		return;
 	}
-	token_wipe(addition->token);
-	free(addition);
+	revision_recompile(core);
+	revision_when_compiled(core, on_compiled, addition);
 }
 
 static enum status parse(const struct core *core, const Postern__V1__GatewayAddRequest *input,

@@ -11,7 +11,8 @@ struct item {
 struct outbox {
 	struct rpc_call *call;
 	struct item *first, **end;
-	bool failed;
+	bool failed, sending;
+	enum status over; /* the caller went away before it was sent; STATUS_OK = it did not */
 };
 
 static void outbox_free(struct outbox *outbox)
@@ -21,6 +22,19 @@ static void outbox_free(struct outbox *outbox)
 		free(item);
 	}
 	free(outbox);
+}
+
+/* While it is filled, whoever fills it ends the call. */
+static void ended(void *arg, enum status why)
+{
+	struct outbox *outbox = arg;
+	struct error err;
+	if (!outbox->sending) {
+		outbox->over = why;
+		return;
+	}
+	error_set(&err, why, "the caller went away");
+	outbox_fail(outbox, &err);
 }
 
 struct outbox *outbox_new(struct rpc_call *call)
@@ -34,6 +48,7 @@ struct outbox *outbox_new(struct rpc_call *call)
 	}
 	outbox->call = call;
 	outbox->end = &outbox->first;
+	rpc_on_end(call, ended, outbox);
 	return outbox;
 }
 
@@ -52,15 +67,6 @@ void outbox_add(struct outbox *outbox, const ProtobufCMessage *message)
 	outbox->end = &item->next;
 }
 
-static void ended(void *arg, enum status why)
-{
-	struct outbox *outbox = arg;
-	struct error err;
-	error_set(&err, why, "the caller went away");
-	rpc_fail(outbox->call, &err);
-	outbox_free(outbox);
-}
-
 static void pump(void *arg)
 {
 	struct outbox *outbox = arg;
@@ -75,13 +81,19 @@ static void pump(void *arg)
 	outbox_free(outbox);
 }
 
+void outbox_fail(struct outbox *outbox, const struct error *err)
+{
+	rpc_fail(outbox->call, err);
+	outbox_free(outbox);
+}
+
 void outbox_send(struct outbox *outbox)
 {
-	if (outbox->failed) {
-		ended(outbox, STATUS_RESOURCE_EXHAUSTED);
+	outbox->sending = true;
+	if (outbox->failed || outbox->over) {
+		ended(outbox, outbox->over ? outbox->over : STATUS_RESOURCE_EXHAUSTED);
 		return;
 	}
-	rpc_on_end(outbox->call, ended, outbox);
 	rpc_on_credit(outbox->call, pump, outbox);
 	pump(outbox);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/auth/token.h"
+#include "server/core/revision.h"
 #include "server/fleet/gateway.h"
 #include "server/policy/bounds.h"
 #include "server/service/principal_wire.h"
@@ -16,7 +17,6 @@ struct addition {
 	struct core *core;
 	struct rpc_call *call;
 	struct protocol_record protocol;
-	struct rule_record rule;
 	struct principal_record principal;
 	char token[TOKEN_TEXT_SIZE];
 };
@@ -61,7 +61,7 @@ static void protocol_added(void *arg, uint64_t sequence, const struct error *err
 	(void)sequence;
 	if (err->status) {
 		rpc_fail(addition->call, err);
-	} else if (!rules_add_protocol(&addition->core->policy, &addition->protocol)) {
+	} else if (!protocols_add(&addition->core->protocols, &addition->protocol)) {
 		rpc_fail(addition->call, &memory);
 	} else {
 		protocol_to_wire(&addition->protocol, &wire);
@@ -107,18 +107,38 @@ static enum status check_known(const struct protocol_record *known,
 	return STATUS_OK;
 }
 
+/* The policy document's takes the place of what a filter would register, and its bounds hold. */
+static enum status check_document(const struct protocol_record *known,
+	const struct protocol_record *asked, bool guid_given, struct error *err)
+{
+	if (strcmp(known->name, asked->name) == 0 && known->transport == asked->transport &&
+		(!guid_given || id_equal(&known->guid, &asked->guid)))
+		return STATUS_OK;
+	return error_set(err, STATUS_ALREADY_EXISTS,
+		"name, guid: the policy document defines protocol %s with this name or GUID and "
+		"another name, GUID or transport: see `postern protocol list`",
+		known->name);
+}
+
 static enum status check_protocol(const struct core *core, const struct protocol_record *asked,
 	bool guid_given, const struct protocol_record **ret_known, struct error *err)
 {
 	char guid[ID_TEXT_SIZE];
 	id_format(&asked->guid, guid);
-	const struct protocol_record *known = rules_find_protocol(&core->policy, asked->name);
+	const struct protocol_record *known = protocols_find(&core->protocols, asked->name);
 	if (!known)
-		known = rules_find_protocol(&core->policy, guid);
+		known = protocols_find(&core->protocols, guid);
+	if (known) {
+		*ret_known = core_find_protocol(core, known->name);
+		return check_known(known, asked, guid_given, err);
+	}
+	known = policy_find_protocol(core->policy, asked->name);
+	if (!known)
+		known = policy_find_protocol(core->policy, guid);
 	*ret_known = known;
 	if (known)
-		return check_known(known, asked, guid_given, err);
-	if (core->policy.protocol_count >= PROTOCOLS_MAX)
+		return check_document(known, asked, guid_given, err);
+	if (core->protocols.count >= PROTOCOLS_MAX)
 		return error_set(err, STATUS_RESOURCE_EXHAUSTED,
 			"more than %d protocol definitions", PROTOCOLS_MAX);
 	return STATUS_OK;
@@ -178,15 +198,24 @@ static void handle_list_protocols(Postern__V1__Policy_Service *service,
 	const Postern__V1__ListProtocolsRequest *input, Postern__V1__Protocol_Closure closure,
 	void *data)
 {
-	const struct rules *policy = &SERVICES_OF(service, policy)->core->policy;
+	const struct core *core = SERVICES_OF(service, policy)->core;
+	const struct document *document = policy_document(core->policy);
 	struct outbox *outbox = outbox_new(data);
 	struct protocol_wire wire;
 	(void)input;
 	(void)closure;
 	if (!outbox)
 		return;
-	for (size_t i = 0; i < policy->protocol_count; i++) {
-		protocol_to_wire(&policy->protocols[i], &wire);
+	for (size_t i = 0; i < document->protocol_count; i++) {
+		protocol_to_wire(&document->protocols[i].record, &wire);
+		wire.message.revision = policy_revision(core->policy);
+		outbox_add(outbox, &wire.message.base);
+	}
+	for (const struct registered *registered = core->protocols.first; registered;
+		registered = registered->next) {
+		if (policy_find_protocol(core->policy, registered->record.name))
+			continue;
+		protocol_to_wire(&registered->record, &wire);
 		outbox_add(outbox, &wire.message.base);
 	}
 	outbox_send(outbox);
@@ -203,30 +232,39 @@ static void rule_to_wire(const struct rule_record *record, Postern__V1__Rule *me
 	message->protocol = wire_text(record->protocol);
 }
 
-static void rule_added(void *arg, uint64_t sequence, const struct error *err)
+struct allowing {
+	struct core *core;
+	struct rpc_call *call;
+	struct rule_record rule;
+};
+
+static void on_allow_end(void *arg, enum status why)
 {
-	struct addition *addition = arg;
+	struct allowing *allowing = arg;
+	(void)why;
+	revision_forget(allowing->core, allowing);
+	free(allowing);
+}
+
+static void on_allowed(void *arg, const struct revision_result *result, const struct error *err)
+{
+	struct allowing *allowing = arg;
 	Postern__V1__Rule message;
-	(void)sequence;
-	if (err->status) {
-		rpc_fail(addition->call, err);
-	} else if (!rules_add_rule(&addition->core->policy, &addition->rule)) {
-		rpc_fail(addition->call, &memory);
+	rpc_on_end(allowing->call, NULL, NULL);
+	if (result) {
+		rule_to_wire(&allowing->rule, &message);
+		rpc_reply(allowing->call, &message.base);
 	} else {
-		rule_to_wire(&addition->rule, &message);
-		rpc_reply(addition->call, &message.base);
-		if (addition->rule.deny)
-			grants_judge_again(addition->core);
+		rpc_fail(allowing->call, err);
 	}
-	free(addition);
+	free(allowing);
 }
 
 static enum status parse_rule(const struct core *core,
 	const Postern__V1__AllowProtocolRequest *input, struct rule_record *record,
 	struct error *err)
 {
-	const struct protocol_record *protocol =
-		rules_find_protocol(&core->policy, input->protocol);
+	const struct protocol_record *protocol = core_find_protocol(core, input->protocol);
 	if (!protocol)
 		return error_field(err, "protocol",
 			"protocol: \"%.60s\" is not registered: register it first with `postern "
@@ -235,12 +273,54 @@ static enum status parse_rule(const struct core *core,
 	record->type = RULE_TYPE_PROTOCOL;
 	record->deny = input->deny;
 	copy_text(record->protocol, sizeof record->protocol, protocol->name);
-	if (!copy_text(record->name, sizeof record->name, input->deny ? "deny " : "allow ") ||
-		strlen(protocol->name) >= sizeof record->name - 6)
+	int length = snprintf(record->name, sizeof record->name, "%s%s",
+		input->deny ? "deny " : "allow ", protocol->name);
+	if ((size_t)length >= sizeof record->name)
 		return error_field(
 			err, "protocol", "protocol: the name is too long for a rule's name");
-	strncat(record->name, protocol->name, sizeof record->name - strlen(record->name) - 1);
 	return STATUS_OK;
+}
+
+static const struct document_rule *find_rule(const struct core *core, const char *name)
+{
+	const struct document *document = policy_document(core->policy);
+	for (size_t i = 0; i < document->protocol_rule_count; i++)
+		if (strcmp(document->rules[i].name, name) == 0)
+			return &document->rules[i];
+	return NULL;
+}
+
+/* Says nothing but what AllowProtocol says. */
+static bool is_plain(const struct document_rule *rule, const struct rule_record *wanted)
+{
+	return rule->deny == wanted->deny && !rule->disabled && !rule->staged &&
+		rule->expires_us == INT64_MAX && rule->schedule < 0 && rule->protocols.count == 1 &&
+		strcmp(rule->protocols.items[0], wanted->protocol) == 0 &&
+		rule->clients.texts.count == 0 && rule->clients_except.texts.count == 0 &&
+		rule->users.count == 0 && rule->gateways.count == 0 &&
+		rule->gateway_labels.count == 0;
+}
+
+/* True: the call was answered. */
+static bool rule_is_there(
+	struct core *core, struct rpc_call *call, const struct rule_record *wanted)
+{
+	const struct document_rule *rule = find_rule(core, wanted->name);
+	Postern__V1__Rule message;
+	struct error err;
+	if (!rule)
+		return false;
+	if (is_plain(rule, wanted)) {
+		rule_to_wire(wanted, &message);
+		rpc_reply(call, &message.base);
+		return true;
+	}
+	error_set(&err, STATUS_ALREADY_EXISTS,
+		"protocol: the policy document has a rule \"%s\" that says something else: change "
+		"the document, with `postern policy apply`",
+		wanted->name);
+	rpc_fail(call, &err);
+	return true;
 }
 
 static void handle_allow_protocol(Postern__V1__Policy_Service *service,
@@ -248,47 +328,53 @@ static void handle_allow_protocol(Postern__V1__Policy_Service *service,
 	void *data)
 {
 	struct core *core = SERVICES_OF(service, policy)->core;
-	struct addition *addition;
-	struct store_txn *txn;
+	struct revision_ask ask = {0};
+	struct rule_record rule = {0};
+	struct allowing *allowing;
 	struct error err;
-	struct entry entry;
 	(void)closure;
-	if (!begin(core, data, &addition, &txn))
-		return;
-	if (parse_rule(core, input, &addition->rule, &err)) {
-		fail(data, addition, txn, &err);
+	if (parse_rule(core, input, &rule, &err)) {
+		rpc_fail(data, &err);
 		return;
 	}
-	if (rules_find_rule(&core->policy, addition->rule.name)) {
-		Postern__V1__Rule message; /* it is as it is to be */
-		rule_to_wire(&addition->rule, &message);
-		rpc_reply(data, &message.base);
-		store_txn_free(txn);
-		free(addition);
+	if (rule_is_there(core, data, &rule) ||
+		!(allowing = call_state_new(data, sizeof *allowing, on_allow_end)))
 		return;
-	}
-	core_entry(&entry, ENTRY_RULE_ADDED, rpc_call_principal(data)->name);
-	copy_text(entry.rule, sizeof entry.rule, addition->rule.name);
-	copy_text(entry.protocol, sizeof entry.protocol, addition->rule.protocol);
-	store_txn_entry(txn, &entry);
-	store_txn_put_rule(txn, &addition->rule);
-	core_submit(core, txn, rule_added, addition);
+	*allowing = (struct allowing){core, data, rule};
+	ask.allow = &rule;
+	copy_text(ask.author, sizeof ask.author, rpc_call_principal(data)->name);
+	copy_text(ask.message, sizeof ask.message, rule.name);
+	revision_apply(core, &ask, on_allowed, allowing);
+}
+
+/* Of several protocols the first ones that fit; what else a rule says is the document's to show. */
+static void list_rule(const struct document_rule *rule, struct outbox *outbox)
+{
+	char protocols[RECORD_LIST_SIZE] = "";
+	Postern__V1__Rule message = POSTERN__V1__RULE__INIT;
+	size_t used = 0;
+	for (size_t i = 0; i < rule->protocols.count && used < sizeof protocols; i++)
+		used += (size_t)snprintf(protocols + used, sizeof protocols - used, "%s%s",
+			i ? "," : "", rule->protocols.items[i]);
+	message.name = wire_text(rule->name);
+	message.type = (Postern__V1__RuleType)rule->type;
+	message.deny = rule->deny;
+	message.protocol = protocols;
+	outbox_add(outbox, &message.base);
 }
 
 static void handle_list_rules(Postern__V1__Policy_Service *service,
 	const Postern__V1__ListRulesRequest *input, Postern__V1__Rule_Closure closure, void *data)
 {
-	const struct rules *policy = &SERVICES_OF(service, policy)->core->policy;
+	const struct document *document =
+		policy_document(SERVICES_OF(service, policy)->core->policy);
 	struct outbox *outbox = outbox_new(data);
-	Postern__V1__Rule message;
 	(void)input;
 	(void)closure;
 	if (!outbox)
 		return;
-	for (size_t i = 0; i < policy->rule_count; i++) {
-		rule_to_wire(&policy->rules[i], &message);
-		outbox_add(outbox, &message.base);
-	}
+	for (size_t i = 0; i < document->rule_count; i++)
+		list_rule(&document->rules[i], outbox);
 	outbox_send(outbox);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/core/revision.h"
 #include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
@@ -124,8 +125,7 @@ static enum status parse_protocols(const struct core *core, const Postern__V1__P
 	enum status status = STATUS_OK;
 	for (size_t i = 0; i < input->n_protocols && !status; i++) {
 		/* It may be the filter itself that registers it, later. */
-		const struct protocol_record *known =
-			rules_find_protocol(&core->policy, input->protocols[i]);
+		const struct protocol_record *known = core_find_protocol(core, input->protocols[i]);
 		if (!known && !name_is_valid(input->protocols[i]))
 			return error_field(err, "protocols",
 				"protocols: \"%.60s\" is not the name of a protocol definition",

@@ -1,5 +1,6 @@
 #include "server/service/protocol_wire.h"
 
+#include "server/document/document.h"
 #include "server/service/service.h"
 
 #define PORTS_MAX 1024 /* of a range */
@@ -20,6 +21,13 @@ void protocol_to_wire(const struct protocol_record *record, struct protocol_wire
 	wire->message.max_ports = record->max_ports;
 	for (size_t i = 0; i < record->primary_port_count; i++)
 		wire->ports[i] = record->primary_ports[i];
+	if (!record->secondary)
+		return;
+	wire->message.secondary_ports = (char **)(uintptr_t)record->secondary->port_texts.items;
+	wire->message.n_secondary_ports = record->secondary->port_texts.count;
+	wire->message.secondary_addresses =
+		(char **)(uintptr_t)record->secondary->address_texts.items;
+	wire->message.n_secondary_addresses = record->secondary->address_texts.count;
 }
 
 /* What grants of the protocol may name: policy/bounds.h holds them to it. */

@@ -109,6 +109,7 @@ static bool report_from_wire(
 	ret_report->count = message->count;
 	ret_report->sync_sequence = message->sync_sequence;
 	ret_report->kernel_us = message->kernel_us;
+	ret_report->revision = message->revision;
 	return failures_from_wire(message, ret_report);
 }
 

@@ -70,6 +70,9 @@ void grant_to_wire(const struct grant_record *record, uint64_t left_ms,
 	grant->bundle = id_text(&record->bundle, ret_wire->bundle);
 	grant->lifetime_clamped = record->clamped;
 	grant->renewals = record->renewals;
+	grant->revision = record->revision;
+	grant->user = wire_text(record->user);
+	grant->site_rule = wire_text(record->site_rule);
 }
 
 void fail_without_memory(struct rpc_call *call)
@@ -101,10 +104,14 @@ enum status services_init(
 	agents_service_init(services);
 	policy_service_init(services);
 	audit_service_init(services);
+	feeds_service_init(services);
 	enum status status = events_service_init(services, err);
+	if (!status)
+		status = revisions_service_init(services, err);
 	ProtobufCService *all[] = {&services->grants.base, &services->sessions.base,
 		&services->watch.base, &services->gateways.base, &services->agents.base,
-		&services->policy.base, &services->audit.base};
+		&services->policy.base, &services->audit.base, &services->revisions.base,
+		&services->feeds.base};
 	const ProtobufCServiceDescriptor *types[sizeof all / sizeof *all];
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		types[i] = all[i]->descriptor;
@@ -118,4 +125,5 @@ enum status services_init(
 void services_fini(struct services *services)
 {
 	events_service_fini(services);
+	revisions_service_fini(services);
 }

@@ -11,17 +11,21 @@
 #include "postern/v1/agents.pb-c.h"
 #include "postern/v1/audit.pb-c.h"
 #include "postern/v1/events.pb-c.h"
+#include "postern/v1/feeds.pb-c.h"
 #include "postern/v1/gateways.pb-c.h"
 #include "postern/v1/grants.pb-c.h"
 #include "postern/v1/policy.pb-c.h"
+#include "postern/v1/revisions.pb-c.h"
 #include "postern/v1/sessions.pb-c.h"
 
 struct events;
+struct uploads;
 
 struct services {
 	struct core *core;
 	struct rpc_server *rpc;
 	struct events *events;
+	struct uploads *uploads;
 	Postern__V1__Grants_Service grants;
 	Postern__V1__Sessions_Service sessions;
 	Postern__V1__Events_Service watch;
@@ -29,6 +33,8 @@ struct services {
 	Postern__V1__Agents_Service agents;
 	Postern__V1__Policy_Service policy;
 	Postern__V1__Audit_Service audit;
+	Postern__V1__Revisions_Service revisions;
+	Postern__V1__Feeds_Service feeds;
 };
 
 /* Fills every handler and registers the services; checks that access.c knows each method. */
@@ -51,6 +57,9 @@ void gateways_service_init(struct services *services);
 void agents_service_init(struct services *services);
 void policy_service_init(struct services *services);
 void audit_service_init(struct services *services);
+enum status revisions_service_init(struct services *services, struct error *err);
+void revisions_service_fini(struct services *services);
+void feeds_service_init(struct services *services);
 
 /* What the handlers share. `data` is the struct rpc_call of a generated handler's closure_data. */
 static inline bool is_admin(const struct rpc_call *call)
@@ -62,11 +71,13 @@ static inline bool is_admin(const struct rpc_call *call)
 	((struct services *)((char *)(service)-offsetof(struct services, member)))
 char *wire_text(const char *text);
 
-/* outbox.c: a short list of items, made at once and sent as credit allows. */
+/* outbox.c: a list of items, filled (in one go, or over several turns of the loop) and then sent as
+ * credit allows. It watches the call's end from the beginning. */
 struct outbox;
 struct outbox *outbox_new(struct rpc_call *call); /* NULL: the call was failed */
 void outbox_add(struct outbox *outbox, const ProtobufCMessage *item);
 void outbox_send(struct outbox *outbox); /* takes it; ends the call */
+void outbox_fail(struct outbox *outbox, const struct error *err); /* the same, with a failure */
 
 struct grant_wire {
 	Postern__V1__GrantReply reply;

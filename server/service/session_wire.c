@@ -1,5 +1,6 @@
 #include "server/service/session_wire.h"
 
+#include "server/core/revision.h"
 #include "server/fleet/gateway.h"
 #include "server/service/service.h"
 
@@ -69,8 +70,7 @@ enum status session_from_wire(const struct core *core, const Postern__V1__Sessio
 	if (!copy_text(record->user, sizeof record->user, input->user))
 		return error_field(err, "user", "user: at most %zu bytes", sizeof record->user - 1);
 	if (input->protocol[0]) {
-		const struct protocol_record *protocol =
-			rules_find_protocol(&core->policy, input->protocol);
+		const struct protocol_record *protocol = core_find_protocol(core, input->protocol);
 		if (!protocol)
 			return error_field(err, "protocol",
 				"protocol: \"%.60s\" is not registered: see `postern protocol "

@@ -68,6 +68,9 @@ enum status grant_from_row(
 	grant->clamped = column_int(stmt, 28) != 0;
 	grant->cut = column_int(stmt, 29) != 0;
 	grant->renewals = (uint32_t)column_int(stmt, 30);
+	grant->revision = (uint64_t)column_int(stmt, 31);
+	column_copy(stmt, 32, grant->user, sizeof grant->user);
+	column_copy(stmt, 33, grant->site_rule, sizeof grant->site_rule);
 	enum status status = read_remotes(column_text(stmt, 24), grant, err);
 	if (status)
 		return status;

@@ -103,6 +103,54 @@ static enum status load_rule(
 	return STATUS_OK;
 }
 
+/* SQLite's own memory; NULL only for a NULL, empty is not absent. */
+static uint8_t *column_large(struct sqlite3_stmt *stmt, int at, size_t *ret_size)
+{
+	static uint8_t nothing;
+	bool is_null = column_is_null(stmt, at);
+	const uint8_t *bytes = column_blob(stmt, at, ret_size);
+	return is_null ? NULL : *ret_size == 0 ? &nothing : (uint8_t *)(uintptr_t)bytes;
+}
+
+/* The document decides who is let in: one that somebody changed must not. */
+static enum status load_revision(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+{
+	struct revision_record revision;
+	uint8_t hash[RECORD_DOCUMENT_HASH_SIZE];
+	enum status status = revision_from_row(stmt, &revision, err);
+	if (status)
+		return status;
+	revision.document = column_large(stmt, 8, &revision.document_size);
+	digest_of(revision.document, revision.document_size, hash);
+	if (!revision.document || memcmp(hash, revision.hash, sizeof hash) != 0)
+		return error_set(err, STATUS_DATA_LOSS,
+			"revision %llu: its document is not the one that was applied: somebody "
+			"changed the database: restore a backup",
+			(unsigned long long)revision.number);
+	visitor->revision(visitor->arg, &revision);
+	return STATUS_OK;
+}
+
+static enum status load_feed(
+	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
+{
+	struct feed_record feed = {0};
+	(void)err;
+	column_copy(stmt, 0, feed.name, sizeof feed.name);
+	feed.is_name = column_int(stmt, 1) != 0;
+	column_copy(stmt, 2, feed.etag, sizeof feed.etag);
+	feed.fetched_us = column_int(stmt, 3);
+	feed.checked_us = column_int(stmt, 4);
+	column_copy(stmt, 5, feed.url, sizeof feed.url);
+	column_copy(stmt, 6, feed.error, sizeof feed.error);
+	feed.content = column_large(stmt, 7, &feed.content_size);
+	feed.held = column_large(stmt, 8, &feed.held_size);
+	column_copy(stmt, 9, feed.held_etag, sizeof feed.held_etag);
+	visitor->feed(visitor->arg, &feed);
+	return STATUS_OK;
+}
+
 static enum status load_session(
 	struct sqlite3_stmt *stmt, const struct store_visitor *visitor, struct error *err)
 {
@@ -177,6 +225,14 @@ enum status read_live(struct sqlite3 *db, const struct store_visitor *visitor,
 			"low_ports, max_ports FROM protocols",
 			load_protocol},
 		{visitor->rule, "SELECT name, type, deny, protocol FROM rules", load_rule},
+		{visitor->revision,
+			"SELECT " REVISION_COLUMNS ", document FROM revisions "
+			"ORDER BY number DESC LIMIT 1",
+			load_revision},
+		{visitor->feed,
+			"SELECT name, is_name, etag, fetched_us, checked_us, url, error, "
+			"content, held, held_etag FROM feeds ORDER BY is_name, name",
+			load_feed},
 		{visitor->session,
 			"SELECT id, gateway, filter, user, protocol, client, primary_client, "
 			"primary_remote, "

@@ -50,6 +50,10 @@ static bool step(struct sqlite3 *db, struct read_job *job)
 	case READ_GRANTS:
 		return read_grants(db, &job->as.grants.query, &job->as.grants.page, &job->err) ||
 			job->as.grants.page.done;
+	case READ_REVISIONS:
+		return read_revisions(
+			       db, &job->as.revisions.query, &job->as.revisions.page, &job->err) ||
+			job->as.revisions.page.done;
 	case READ_VERIFY:
 		return verify_step(db, &job->as.verify.walk, &job->err) || job->as.verify.walk.done;
 	}
@@ -71,6 +75,13 @@ void read_job_deliver(struct read_job *job)
 		job->as.grants.cb(
 			job->arg, page->grants, job->err.status ? 0 : page->count, &job->err);
 		grant_page_fini(page);
+		break;
+	}
+	case READ_REVISIONS: {
+		struct revision_page *page = &job->as.revisions.page;
+		job->as.revisions.cb(
+			job->arg, page->revisions, job->err.status ? 0 : page->count, &job->err);
+		revision_page_fini(page);
 		break;
 	}
 	case READ_VERIFY:

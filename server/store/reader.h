@@ -9,7 +9,7 @@
 #include "server/store/query.h"
 #include "server/store/verify.h"
 
-enum read_kind { READ_PAGE, READ_GRANTS, READ_VERIFY };
+enum read_kind { READ_PAGE, READ_GRANTS, READ_REVISIONS, READ_VERIFY };
 
 struct read_job {
 	struct read_job *next;
@@ -25,6 +25,11 @@ struct read_job {
 			struct grant_page page;
 			store_grants_cb cb;
 		} grants;
+		struct {
+			struct store_revision_query query;
+			struct revision_page page;
+			store_revisions_cb cb;
+		} revisions;
 		struct {
 			struct verify_walk walk;
 			store_verify_cb cb;

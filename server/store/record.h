@@ -17,6 +17,7 @@
 #define RECORD_MESSAGE_SIZE 241
 #define RECORD_DOCUMENT_HASH_SIZE 32
 #define RECORD_SOURCE_SIZE 254 /* the longest DNS name */
+#define RECORD_URL_SIZE 2049
 
 struct secondary_bounds;
 
@@ -141,7 +142,8 @@ struct feed_record {
 	char name[RECORD_SOURCE_SIZE]; /* of the feed, or the DNS name */
 	bool is_name;
 	char etag[256];
-	int64_t fetched_us, checked_us, expires_us;
+	int64_t fetched_us, checked_us;
+	char url[RECORD_URL_SIZE]; /* of a feed: another address is another source */
 	char error[256]; /* of the last try, empty = it went well */
 	uint8_t *content, *held; /* networks, see feeds/copy.h; held NULL = none is held back */
 	size_t content_size, held_size;

@@ -154,6 +154,33 @@ enum status db_checkpoint(sqlite3 *db, int *ret_left, struct error *err)
 	return STATUS_OK;
 }
 
+enum status blob_open(sqlite3 *db, const char *table, const char *column, int64_t row,
+	sqlite3_blob **ret_blob, size_t *ret_size, struct error *err)
+{
+	sqlite3_blob *blob = NULL;
+	int rc = sqlite3_blob_open(db, "main", table, column, row, 0, &blob);
+	if (rc == SQLITE_ERROR)
+		return error_set(err, STATUS_NOT_FOUND, "%s: %s", table, sqlite3_errmsg(db));
+	if (rc != SQLITE_OK)
+		return db_fail(db, table, err);
+	*ret_blob = blob;
+	*ret_size = (size_t)sqlite3_blob_bytes(blob);
+	return STATUS_OK;
+}
+
+enum status blob_read(
+	sqlite3 *db, sqlite3_blob *blob, size_t at, void *to, size_t size, struct error *err)
+{
+	return sqlite3_blob_read(blob, to, (int)size, (int)at) == SQLITE_OK
+		? STATUS_OK
+		: db_fail(db, "database", err);
+}
+
+void blob_close(sqlite3_blob *blob)
+{
+	sqlite3_blob_close(blob);
+}
+
 void bind_int(sqlite3_stmt *stmt, int at, int64_t value)
 {
 	sqlite3_bind_int64(stmt, at, value);
@@ -176,6 +203,14 @@ void bind_blob(sqlite3_stmt *stmt, int at, const void *bytes, size_t size)
 {
 	if (bytes)
 		sqlite3_bind_blob64(stmt, at, bytes, size, SQLITE_TRANSIENT);
+	else
+		sqlite3_bind_null(stmt, at);
+}
+
+void bind_large(sqlite3_stmt *stmt, int at, const void *bytes, size_t size)
+{
+	if (bytes)
+		sqlite3_bind_blob64(stmt, at, bytes, size, SQLITE_STATIC);
 	else
 		sqlite3_bind_null(stmt, at);
 }

@@ -38,10 +38,20 @@ void db_watch_log(struct sqlite3 *db, int *frames);
  * frames could not be moved yet; at 0 the next commit begins the log anew. */
 enum status db_checkpoint(struct sqlite3 *db, int *ret_left, struct error *err);
 
+/* A blob of one row, read in pieces. NOT_FOUND: there is no such row. */
+struct sqlite3_blob;
+enum status blob_open(struct sqlite3 *db, const char *table, const char *column, int64_t row,
+	struct sqlite3_blob **ret_blob, size_t *ret_size, struct error *err);
+enum status blob_read(struct sqlite3 *db, struct sqlite3_blob *blob, size_t at, void *to,
+	size_t size, struct error *err);
+void blob_close(struct sqlite3_blob *blob); /* accepts NULL */
+
 void bind_int(struct sqlite3_stmt *stmt, int at, int64_t value);
 void bind_text(struct sqlite3_stmt *stmt, int at, const char *text);
 void bind_text_or_null(struct sqlite3_stmt *stmt, int at, const char *text); /* "" = NULL */
 void bind_blob(struct sqlite3_stmt *stmt, int at, const void *bytes, size_t size);
+/* Without a copy: the bytes must hold until the statement has run. */
+void bind_large(struct sqlite3_stmt *stmt, int at, const void *bytes, size_t size);
 void bind_id_or_null(struct sqlite3_stmt *stmt, int at, const struct id *id);
 void bind_addr_or_null(struct sqlite3_stmt *stmt, int at, const struct addr *addr);
 void bind_endpoint(

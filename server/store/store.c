@@ -221,6 +221,19 @@ void store_read_grants(
 	submit_job(store, job);
 }
 
+void store_read_revisions(struct store *store, const struct store_revision_query *query,
+	store_revisions_cb cb, void *arg)
+{
+	struct read_job *job = read_job_new(READ_REVISIONS, arg);
+	if (!job) {
+		cb(arg, NULL, 0, &no_memory);
+		return;
+	}
+	job->as.revisions.query = *query;
+	job->as.revisions.cb = cb;
+	submit_job(store, job);
+}
+
 void store_verify(struct store *store, uint64_t known_sequence, const uint8_t known_hash[32],
 	store_verify_cb cb, void *arg)
 {

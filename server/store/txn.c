@@ -15,6 +15,11 @@ void store_txn_free(struct store_txn *txn)
 			entry_fini(&op->as.entry.entry);
 		} else if (op->kind == OP_GRANT) {
 			grant_record_fini(&op->as.grant);
+		} else if (op->kind == OP_REVISION) {
+			free(op->as.revision.document);
+		} else if (op->kind == OP_FEED) {
+			free(op->as.feed.content);
+			free(op->as.feed.held);
 		}
 		free(op);
 	}
@@ -109,4 +114,34 @@ void store_txn_put_flow(struct store_txn *txn, const struct flow_record *flow)
 	struct op *op = add(txn, OP_FLOW);
 	if (op)
 		op->as.flow = *flow;
+}
+
+/* NULL stays NULL; of no bytes comes a pointer all the same: empty is not absent. */
+static uint8_t *copy_blob(struct store_txn *txn, const uint8_t *bytes, size_t size)
+{
+	uint8_t *copy = bytes ? malloc(size ? size : 1) : NULL;
+	if (copy)
+		memcpy(copy, bytes, size);
+	else if (bytes)
+		error_set(&txn->result, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+	return copy;
+}
+
+void store_txn_put_revision(struct store_txn *txn, const struct revision_record *revision)
+{
+	struct op *op = add(txn, OP_REVISION);
+	if (!op)
+		return;
+	op->as.revision = *revision;
+	op->as.revision.document = copy_blob(txn, revision->document, revision->document_size);
+}
+
+void store_txn_put_feed(struct store_txn *txn, const struct feed_record *feed)
+{
+	struct op *op = add(txn, OP_FEED);
+	if (!op)
+		return;
+	op->as.feed = *feed;
+	op->as.feed.content = copy_blob(txn, feed->content, feed->content_size);
+	op->as.feed.held = copy_blob(txn, feed->held, feed->held_size);
 }

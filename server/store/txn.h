@@ -18,6 +18,8 @@ enum op_kind {
 	OP_SESSION,
 	OP_GRANT,
 	OP_FLOW,
+	OP_REVISION,
+	OP_FEED,
 };
 
 struct op_entry {
@@ -38,6 +40,8 @@ struct op {
 		struct session_record session;
 		struct grant_record grant; /* context owned by it */
 		struct flow_record flow;
+		struct revision_record revision; /* document owned by it */
+		struct feed_record feed; /* content and held owned by it */
 	} as;
 };
 

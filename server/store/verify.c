@@ -1,18 +1,23 @@
 #include "server/store/verify.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "server/store/sqlite.h"
 
 #define STEP_ENTRIES 2000 /* about 3 us each */
+#define STEP_BYTES (8U * 1024 * 1024) /* of documents, about 2 ms a MiB */
 
-static void fault(struct verify_walk *walk, uint64_t sequence, const char *text)
+void verify_fault(struct verify_walk *walk, uint64_t sequence, const char *format, ...)
 {
+	va_list args;
 	walk->done = true;
 	walk->result.intact = false;
 	walk->result.bad_sequence = sequence;
-	snprintf(walk->result.fault, sizeof walk->result.fault, "%s", text);
+	va_start(args, format);
+	(void)vsnprintf(walk->result.fault, sizeof walk->result.fault, format, args);
+	va_end(args);
 }
 
 static bool same_text(struct sqlite3_stmt *stmt, int at, const char *text)
@@ -59,18 +64,15 @@ static const char *differing_column(struct sqlite3_stmt *stmt, const struct entr
 
 static void missing(struct verify_walk *walk, int64_t found)
 {
-	char text[sizeof walk->result.fault];
 	uint64_t first = walk->chain.sequence + 1;
 	if (found < (int64_t)first)
-		snprintf(text, sizeof text, "out of place: an entry has sequence %lld",
-			(long long)found);
+		verify_fault(
+			walk, first, "out of place: an entry has sequence %lld", (long long)found);
 	else if (found == (int64_t)first + 1)
-		snprintf(text, sizeof text, "missing: entry %llu is gone",
-			(unsigned long long)first);
+		verify_fault(walk, first, "missing: entry %llu is gone", (unsigned long long)first);
 	else
-		snprintf(text, sizeof text, "missing: entries %llu to %lld are gone",
+		verify_fault(walk, first, "missing: entries %llu to %lld are gone",
 			(unsigned long long)first, (long long)found - 1);
-	fault(walk, first, text);
 }
 
 static bool is_known(
@@ -78,15 +80,13 @@ static bool is_known(
 {
 	for (int i = 0; i < KNOWN_COUNT; i++) {
 		const struct known_head *known = &walk->known[i];
-		char text[sizeof walk->result.fault];
 		if (!known->sequence || known->sequence != sequence ||
 			memcmp(known->hash, hash, ENTRY_HASH_SIZE) == 0)
 			continue;
-		snprintf(text, sizeof text,
+		verify_fault(walk, sequence,
 			"known head not found: %s another hash for this entry: the journal was "
 			"rewritten",
 			known->whose);
-		fault(walk, sequence, text);
 		return false;
 	}
 	return true;
@@ -108,31 +108,31 @@ static enum status verify_row(
 	const uint8_t *body = column_blob(stmt, 2, &body_size);
 	entry_hash(chain->hash, sequence, body, body_size, expected);
 	if (hash_size != sizeof expected || memcmp(hash, expected, sizeof expected) != 0) {
-		fault(walk, sequence,
+		verify_fault(walk, sequence,
 			"changed: its body or its hash, or it does not belong behind the entry "
 			"before it");
 		return STATUS_OK;
 	}
 	enum status status = entry_decode(body, body_size, &entry, NULL);
 	if (status == STATUS_DATA_LOSS) {
-		fault(walk, sequence, "changed: the body is not a journal entry");
+		verify_fault(walk, sequence, "changed: the body is not a journal entry");
 		return STATUS_OK;
 	}
 	if (status) /* want of memory is no fault of the journal */
 		return error_set(err, status, "out of memory");
 	const char *column = differing_column(stmt, &entry);
 	chain_widen_zone(chain, entry.time_us);
-	entry_fini(&entry);
 	if (column) {
-		char text[sizeof walk->result.fault];
-		snprintf(text, sizeof text, "changed: column %s differs from the hashed body",
-			column);
-		fault(walk, sequence, text);
+		verify_fault(
+			walk, sequence, "changed: column %s differs from the hashed body", column);
 	} else if (is_known(walk, sequence, expected)) {
 		chain->sequence = sequence;
 		memcpy(chain->hash, expected, sizeof chain->hash);
 		walk->result.entries++;
+		if (verify_vouches(&entry))
+			verify_document_begin(walk, &entry);
 	}
+	entry_fini(&entry);
 	return STATUS_OK;
 }
 
@@ -149,7 +149,7 @@ static enum status verify_zone(
 			column_int(stmt, 1) == chain->zone_max_us;
 	stmt_reset(stmt);
 	if (!status && !good)
-		fault(walk, chain->sequence - JOURNAL_ZONE + 1,
+		verify_fault(walk, chain->sequence - JOURNAL_ZONE + 1,
 			"changed: the times in journal_zones are not those of the zone that begins "
 			"here");
 	return status;
@@ -161,34 +161,40 @@ static enum status at_end(struct sqlite3 *db, struct verify_walk *walk, struct e
 	walk->done = true;
 	for (int i = 0; i < KNOWN_COUNT; i++) {
 		const struct known_head *known = &walk->known[i];
-		char text[sizeof walk->result.fault];
 		if (known->sequence <= walk->chain.sequence)
 			continue;
-		snprintf(text, sizeof text,
+		verify_fault(walk, walk->chain.sequence + 1,
 			"known head not found: %s entry %llu, the journal ends before it",
 			known->whose, (unsigned long long)known->sequence);
-		fault(walk, walk->chain.sequence + 1, text);
 		return STATUS_OK;
 	}
 	enum status status =
 		db_number(db, "SELECT coalesce(max(zone) + 1, 0) FROM journal_zones", &zones, err);
 	if (!status && (uint64_t)zones > walk->chain.sequence / JOURNAL_ZONE)
-		fault(walk, walk->chain.sequence + 1,
+		verify_fault(walk, walk->chain.sequence + 1,
 			"missing: journal_zones knows of entries behind the last one");
-	return status;
+	return status || !walk->result.intact ? status : verify_documents_end(db, walk, err);
 }
 
 static enum status verify_rows(struct sqlite3 *db, struct sqlite3_stmt *rows,
 	struct sqlite3_stmt *zone, struct verify_walk *walk, struct error *err)
 {
-	enum status status = STATUS_OK;
+	size_t budget = STEP_BYTES;
 	unsigned count = 0;
+	enum status status =
+		walk->document.active ? verify_document_step(db, walk, &budget, err) : STATUS_OK;
+	if (status || walk->document.active)
+		return status;
 	bind_int(rows, 1, walk->chain.sequence ? (int64_t)walk->chain.sequence : INT64_MIN);
 	bind_int(rows, 2, STEP_ENTRIES);
 	for (; !walk->done && !status && stmt_row(db, rows, "journal", &status, err); count++) {
 		status = verify_row(rows, walk, err);
 		if (!status && !walk->done && walk->chain.sequence % JOURNAL_ZONE == 0)
 			status = verify_zone(db, zone, walk, err);
+		if (!status && !walk->done && walk->document.active)
+			status = verify_document_step(db, walk, &budget, err);
+		if (!status && walk->document.active)
+			return STATUS_OK;
 	}
 	return !status && !walk->done && count < STEP_ENTRIES ? at_end(db, walk, err) : status;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/store/query.h"
 #include "server/store/sqlite.h"
 #include "server/store/txn.h"
 
@@ -18,6 +19,9 @@ enum statement {
 	PUT_SESSION,
 	PUT_GRANT,
 	PUT_FLOW,
+	PUT_REVISION,
+	CONFIRM_REVISION,
+	PUT_FEED,
 	FORGET_FLOWS,
 	STATEMENT_COUNT,
 };
@@ -51,9 +55,10 @@ static const char *const statements[STATEMENT_COUNT] = {
 		      "transport, flags, notify, state, reason, lifetime_ms, max_connections, "
 		      "connections, created_us, expires_us, "
 		      "ended_us, context, direction, client_port, remotes, remote_port_last, "
-		      "external_chosen, bundle, clamped, cut, renewals) VALUES (?1, ?2, ?3, ?4, "
+		      "external_chosen, bundle, clamped, cut, renewals, revision, user, site_rule) "
+		      "VALUES (?1, ?2, ?3, ?4, "
 		      "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
-		      "?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31) "
+		      "?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34) "
 		      "ON CONFLICT (id) DO UPDATE SET external = ?10, state = ?14, reason = "
 		      "?15, connections = ?18, expires_us = ?20, ended_us = ?21, clamped = ?29, "
 		      "cut = ?30, renewals = ?31",
@@ -63,6 +68,16 @@ static const char *const statements[STATEMENT_COUNT] = {
 		"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (grant_id, flow, "
 		"opened_us) "
 		"DO UPDATE SET closed_us = ?9",
+	[PUT_REVISION] = "INSERT INTO revisions (" REVISION_COLUMNS ", document) "
+			 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+			 "ON CONFLICT (number) DO UPDATE SET confirm_until_us = ?6",
+	[CONFIRM_REVISION] = "UPDATE revisions SET confirm_until_us = ?2 WHERE number = ?1",
+	[PUT_FEED] = "INSERT INTO feeds (name, is_name, etag, fetched_us, checked_us, url, "
+		     "error, content, held, held_etag) "
+		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+		     "ON CONFLICT (name, url, is_name) DO UPDATE SET etag = ?3, fetched_us = ?4, "
+		     "checked_us = ?5, error = ?7, content = ?8, held = ?9, "
+		     "held_etag = ?10",
 	[FORGET_FLOWS] = "DELETE FROM flows WHERE (grant_id, flow, opened_us) IN (SELECT grant_id, "
 			 "flow, opened_us FROM flows "
 			 "WHERE closed_us > 0 AND closed_us < ?1 ORDER BY closed_us LIMIT ?2)",
@@ -302,6 +317,9 @@ static enum status apply_grant(
 	bind_int(stmt, 29, grant->clamped);
 	bind_int(stmt, 30, grant->cut);
 	bind_int(stmt, 31, grant->renewals);
+	bind_int(stmt, 32, (int64_t)grant->revision);
+	bind_text(stmt, 33, grant->user);
+	bind_text(stmt, 34, grant->site_rule);
 	return run(writer, PUT_GRANT, err);
 }
 
@@ -320,6 +338,52 @@ static enum status apply_flow(
 	bind_int(stmt, 9, flow->closed_us);
 	bind_endpoint(stmt, 10, &flow->flow.external);
 	return run(writer, PUT_FLOW, err);
+}
+
+static enum status apply_revision(
+	struct writer *writer, const struct revision_record *revision, struct error *err)
+{
+	struct sqlite3_stmt *stmt = writer->prepared[PUT_REVISION];
+	bind_int(stmt, 1, (int64_t)revision->number);
+	bind_text(stmt, 2, revision->author);
+	bind_int(stmt, 3, revision->time_us);
+	bind_text(stmt, 4, revision->message);
+	bind_int(stmt, 5, (int64_t)revision->rolled_back_to);
+	bind_int(stmt, 6, revision->confirm_until_us);
+	bind_int(stmt, 7, (int64_t)revision->rules);
+	bind_blob(stmt, 8, revision->hash, sizeof revision->hash);
+	bind_large(stmt, 9, revision->document, revision->document_size);
+	return run(writer, PUT_REVISION, err);
+}
+
+static enum status apply_confirmation(
+	struct writer *writer, const struct revision_record *revision, struct error *err)
+{
+	struct sqlite3_stmt *stmt = writer->prepared[CONFIRM_REVISION];
+	bind_int(stmt, 1, (int64_t)revision->number);
+	bind_int(stmt, 2, revision->confirm_until_us);
+	enum status status = run(writer, CONFIRM_REVISION, err);
+	if (!status && db_changes(writer->db) == 0)
+		return error_set(err, STATUS_NOT_FOUND, "revision %llu: it is not on disk",
+			(unsigned long long)revision->number);
+	return status;
+}
+
+static enum status apply_feed(
+	struct writer *writer, const struct feed_record *feed, struct error *err)
+{
+	struct sqlite3_stmt *stmt = writer->prepared[PUT_FEED];
+	bind_text(stmt, 1, feed->name);
+	bind_int(stmt, 2, feed->is_name);
+	bind_text(stmt, 3, feed->etag);
+	bind_int(stmt, 4, feed->fetched_us);
+	bind_int(stmt, 5, feed->checked_us);
+	bind_text(stmt, 6, feed->url);
+	bind_text(stmt, 7, feed->error);
+	bind_large(stmt, 8, feed->content, feed->content_size);
+	bind_large(stmt, 9, feed->held, feed->held_size);
+	bind_text(stmt, 10, feed->held_etag);
+	return run(writer, PUT_FEED, err);
 }
 
 static enum status apply(
@@ -344,6 +408,11 @@ static enum status apply(
 		return apply_grant(writer, &op->as.grant, err);
 	case OP_FLOW:
 		return apply_flow(writer, &op->as.flow, err);
+	case OP_REVISION:
+		return op->as.revision.document ? apply_revision(writer, &op->as.revision, err)
+						: apply_confirmation(writer, &op->as.revision, err);
+	case OP_FEED:
+		return apply_feed(writer, &op->as.feed, err);
 	}
 	return error_set(err, STATUS_INTERNAL, "unknown row kind");
 }

@@ -17,11 +17,11 @@ static const struct core *world(void)
 		.name = "ftp", .transport = 6, .guid = {.bytes = {1, 2, 3}}};
 	if (!core.config) {
 		core.config = &config;
-		rules_init(&core.policy);
+		protocols_init(&core.protocols);
 		principals_init(&core.principals);
 		gateways_init(&core);
 		check(gateway_load(&core, &gateways[0]) && gateway_load(&core, &gateways[1]));
-		check(rules_add_protocol(&core.policy, &protocol));
+		check(protocols_add(&core.protocols, &protocol));
 	}
 	return &core;
 }

@@ -23,12 +23,12 @@ static struct core *world(struct principal **ret_filter)
 		.clients = "10.77.0.0/16,fd77::/32"};
 	if (!filter) {
 		core.config = &config;
-		rules_init(&core.policy);
+		protocols_init(&core.protocols);
 		principals_init(&core.principals);
 		gateways_init(&core);
 		check(gateway_load(&core, &gateway) != NULL);
-		check(rules_add_protocol(&core.policy, &sip));
-		check(rules_add_protocol(&core.policy, &ftp));
+		check(protocols_add(&core.protocols, &sip));
+		check(protocols_add(&core.protocols, &ftp));
 		filter = principals_add(&core.principals, &record);
 		check(filter != NULL);
 	}

@@ -29,6 +29,7 @@ struct fake_agent {
 	struct fake_door doors[AGENT_DOORS_MAX], building[AGENT_DOORS_MAX];
 	size_t door_count, building_count;
 	uint64_t item; /* newest one received */
+	uint64_t revision; /* that the items named last */
 	unsigned items, snapshots, stream_ends, reports_under_way, reports_failed;
 	bool holds_acks; /* does not acknowledge items by itself */
 	const char *refuses; /* cause: every new door fails */
@@ -85,6 +86,7 @@ static inline void agent_apply(struct fake_agent *agent, uint64_t item)
 	report.kind = REPORT(APPLIED);
 	report.sync_sequence = item;
 	report.kernel_us = 15;
+	report.revision = agent->revision;
 	for (size_t i = 0; i < agent->door_count && report.n_failures < 64; i++) {
 		size_t at = report.n_failures;
 		const struct fake_door *door = &agent->doors[i];
@@ -193,6 +195,7 @@ static inline void fake_item(void *arg, const ProtobufCMessage *message)
 	cr_assert_gt(item->sequence, agent->item);
 	agent->item = item->sequence;
 	agent->items++;
+	agent->revision = item->revision ? item->revision : agent->revision;
 	for (size_t i = 0; i < item->n_removed; i++) {
 		struct fake_door *door = agent_door(agent, item->removed[i]);
 		cr_assert_not(item->snapshot);
@@ -323,6 +326,7 @@ static inline void agent_sync(struct fake_agent *agent)
 	struct error err = {0};
 	unsigned before = agent->snapshots;
 	agent->item = agent->building_count = agent->primary_count = 0;
+	agent->revision = 0;
 	request.instance = agent->instance;
 	cr_assert_eq(rpc_client_call(agent->client, &postern__v1__agents__descriptor, "Sync",
 			     &request.base, &options, fake_stream_end, agent, NULL, &err),

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/document/document.h"
 #include "server/policy/bounds.h"
 
 static struct addr addr_of(const char *text)
@@ -134,4 +135,68 @@ Test(bounds, remotes)
 			expect("no session", i, status, &err, rows[i].field, rows[i].words);
 		}
 	}
+}
+
+/* What the policy document's definition bounds: ports that are connected to, and remotes. */
+Test(bounds, secondary)
+{
+	static const struct {
+		bool inbound, has_ports, has_addresses;
+		const char *remote, *several[2];
+		uint16_t port, last;
+		const char *field, *words;
+	} rows[] = {
+		{false, true, false, "203.0.113.1", {0}, 5000, 0, NULL, NULL},
+		{false, true, false, "203.0.113.1", {0}, 5009, 0, NULL, NULL},
+		{false, true, false, "203.0.113.1", {0}, 4999, 0, "remote_port", "secondary_ports"},
+		{false, true, false, "203.0.113.1", {0}, 5010, 0, "remote_port", "5010"},
+		{false, true, false, "203.0.113.1", {0}, 5000, 5009, NULL, NULL},
+		{false, true, false, "203.0.113.1", {0}, 5005, 5010, "remote_port", "5010"},
+		{true, true, false, "", {0}, 5000, 0, NULL, NULL},
+		{true, true, false, "", {0}, 5010, 0, "client_port", "secondary_ports"},
+		{false, false, true, "198.51.100.7", {0}, 80, 0, NULL, NULL},
+		{false, false, true, "fd77::7", {0}, 80, 0, NULL, NULL},
+		{false, false, true, "198.51.101.7", {0}, 80, 0, "remote", "secondary_addresses"},
+		{false, false, true, "fd78::7", {0}, 80, 0, "remote", "secondary_addresses"},
+		{true, false, true, "", {0}, 80, 0, "remote", "anybody"},
+		{true, false, true, "198.51.100.7", {0}, 80, 0, NULL, NULL},
+		{true, false, true, "", {"198.51.100.7", "198.51.100.8"}, 80, 0, NULL, NULL},
+		{true, false, true, "", {"198.51.100.7", "203.0.113.1"}, 80, 0, "remotes",
+			"203.0.113.1"},
+		{true, false, true, "", {"fd77::7", "fd78::7"}, 80, 0, "remotes", "fd78::7"},
+		{false, true, true, "203.0.113.1", {0}, 5000, 0, "remote", NULL},
+	};
+	static const char *const ports[] = {"5000-5009"};
+	struct error err = {0};
+	size_t bad;
+	struct ports port_bounds;
+	struct ranges address_bounds = {0};
+	cr_assert_eq(ports_parse(ports, 1, &port_bounds, &bad, &err), STATUS_OK);
+	cr_assert_eq(ranges_add_text(&address_bounds, "198.51.100.0/24", &err), STATUS_OK);
+	cr_assert_eq(ranges_add_text(&address_bounds, "fd77::/32", &err), STATUS_OK);
+	ranges_normalize(&address_bounds);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct secondary_bounds bounds = {0};
+		if (rows[i].has_ports)
+			bounds.ports = port_bounds;
+		if (rows[i].has_addresses)
+			bounds.addresses = address_bounds;
+		struct protocol_record protocol = {
+			.name = "ftp", .max_ports = 1024, .low_ports = true, .secondary = &bounds};
+		struct addr several[2];
+		struct grant_record grant = {.inbound = rows[i].inbound,
+			.client_port = rows[i].inbound ? rows[i].port : 0,
+			.remote = {addr_of(rows[i].remote), rows[i].inbound ? 0 : rows[i].port},
+			.remote_port_last = rows[i].last,
+			.remotes = several};
+		while (grant.remote_count < 2 && rows[i].several[grant.remote_count]) {
+			several[grant.remote_count] = addr_of(rows[i].several[grant.remote_count]);
+			grant.remote_count++;
+		}
+		err = (struct error){0};
+		enum status status = bounds_check(&protocol, NULL, &grant, &err);
+		expect("secondary", i, status, &err, rows[i].field, rows[i].words);
+	}
+	ports_fini(&port_bounds);
+	ranges_fini(&address_bounds);
 }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "server/core/bundle.h"
+#include "server/core/revision.h"
 #include "server/core/session.h"
 #include "server/fleet/gateway.h"
 #include "tests/unit/failing_allocator.h"
@@ -327,6 +328,42 @@ static bool close_session(struct opener *opener)
 		settle_session(opener);
 }
 
+/* ---- the policy ---- */
+
+static unsigned applied_revisions;
+static struct error revision_err;
+
+static void on_revision(void *arg, const struct revision_result *answer, const struct error *err)
+{
+	(void)arg;
+	(void)answer;
+	applied_revisions++;
+	revision_err = *err;
+}
+
+/* The current document with a rule that no other life has added. */
+static bool revise(void)
+{
+	static unsigned count;
+	static struct rule_record rule; /* outlives a call that is answered at the end */
+	struct revision_ask ask = {.allow = &rule};
+	int64_t deadline = clock_mono_us() + FIXTURE_DEADLINE_US;
+	uint64_t before = revision_current(&core)->number;
+	rule = (struct rule_record){.type = 1, .protocol = "ftp"};
+	snprintf(rule.name, sizeof rule.name, "rule %u", count++);
+	applied_revisions = 0;
+	revision_apply(&core, &ask, on_revision, NULL);
+	while (applied_revisions == 0 && !core.broken)
+		wait_a_little(deadline);
+	cr_assert(core.broken || applied_revisions == 1);
+	if (applied_revisions == 0)
+		revision_forget(&core, NULL);
+	bool ok = applied_revisions == 1 && !revision_err.status;
+	cr_assert_eq(revision_current(&core)->number, before + ok);
+	cr_assert_eq(policy_revision(core.policy), before + ok);
+	return ok;
+}
+
 /* ---- a life ---- */
 
 static void flow_of(const struct caller *caller, uint64_t flow)
@@ -353,7 +390,7 @@ static bool live_further(uint16_t port)
 	ask.until = UNTIL_DECIDED;
 	ask.record.request_id = id_new();
 	ok &= request_of(&caller, &ask) && change(&caller, COMMIT) && cancel(&caller);
-	return bundle_once(port) && ok;
+	return bundle_once(port) && revise() && ok;
 }
 
 static bool live_once(uint16_t port)

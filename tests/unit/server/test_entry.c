@@ -58,6 +58,11 @@ static struct entry whole(const char *client, const char *remote)
 			.bytes_received = UINT64_MAX,
 			.duration_us = 5},
 		.detail = "text \xc3\xa9",
+		.revision = UINT64_MAX,
+		.user = "zo\xc3\xab",
+		.site_rule = "all sites",
+		.staged_rule = "next month",
+		.document_hash = {[0] = 0xff, [31] = 1},
 		.notify = true,
 		.context = context,
 		.context_size = 3};
@@ -74,6 +79,11 @@ static void expect_equal(const struct entry *a, const struct entry *b)
 	cr_expect_str_eq(a->protocol, b->protocol);
 	cr_expect_str_eq(a->rule, b->rule);
 	cr_expect_str_eq(a->detail, b->detail);
+	cr_expect_eq(a->revision, b->revision);
+	cr_expect_str_eq(a->user, b->user);
+	cr_expect_str_eq(a->site_rule, b->site_rule);
+	cr_expect_str_eq(a->staged_rule, b->staged_rule);
+	cr_expect_eq(memcmp(a->document_hash, b->document_hash, sizeof a->document_hash), 0);
 	cr_expect(id_equal(&a->session, &b->session));
 	cr_expect(id_equal(&a->grant, &b->grant));
 	cr_expect(id_equal(&a->request_id, &b->request_id));
@@ -125,6 +135,9 @@ Test(entry, round_trips)
 	fill(longest->protocol, sizeof longest->protocol, 'p');
 	fill(longest->rule, sizeof longest->rule, 'r');
 	fill(longest->detail, sizeof longest->detail, 'd');
+	fill(longest->user, sizeof longest->user, 'u');
+	fill(longest->site_rule, sizeof longest->site_rule, 's');
+	fill(longest->staged_rule, sizeof longest->staged_rule, 't');
 	longest->context_size = ENTRY_CONTEXT_MAX;
 	struct addr remotes[ENTRY_REMOTES_MAX];
 	for (size_t i = 0; i < ENTRY_REMOTES_MAX; i++) {
@@ -214,6 +227,10 @@ Test(entry, what_does_not_fit_is_refused)
 	REFUSED(protocol, name);
 	REFUSED(rule, name);
 	REFUSED(detail, detail);
+	REFUSED(user, name);
+	REFUSED(site_rule, name);
+	REFUSED(staged_rule, name);
+	REFUSED(document_hash.len, ENTRY_HASH_SIZE - 1);
 	REFUSED(client, "10.77.1");
 	REFUSED(remote, "localhost");
 	REFUSED(external, "::g");
@@ -282,9 +299,15 @@ Test(entry, texts_become_utf8_without_control_bytes)
 		struct entry entry = {0};
 		strcpy(entry.detail, table[i].from); /* allowed: a constant that fits */
 		strcpy(entry.actor, table[i].from); /* allowed: a constant that fits */
+		strcpy(entry.user, table[i].from); /* allowed: a constant that fits */
+		strcpy(entry.site_rule, table[i].from); /* allowed: a constant that fits */
+		strcpy(entry.staged_rule, table[i].from); /* allowed: a constant that fits */
 		entry_clean(&entry);
 		cr_expect_str_eq(entry.detail, table[i].to, "%zu", i);
 		cr_expect_str_eq(entry.actor, table[i].to, "%zu", i);
+		cr_expect_str_eq(entry.user, table[i].to, "%zu", i);
+		cr_expect_str_eq(entry.site_rule, table[i].to, "%zu", i);
+		cr_expect_str_eq(entry.staged_rule, table[i].to, "%zu", i);
 	}
 	struct entry cut = {0};
 	memset(cut.rule, 'x', sizeof cut.rule);

@@ -114,7 +114,7 @@ Test(scope, an_empty_one_restricts_nothing)
 	cr_expect_eq(scope_check_gateway(everywhere, "gw", &err), STATUS_OK);
 	cr_expect_eq(scope_check_grant(everywhere, &grant, &err), STATUS_OK);
 	for (int i = 0; i < 10000; i++)
-		cr_assert_eq(scope_take(everywhere, 64, 0, &err), STATUS_OK);
+		cr_assert_eq(scope_take(everywhere, 0, 64, 0, &err), STATUS_OK);
 	cr_expect_eq(scope_max_lifetime(everywhere, 1000), 1000);
 }
 
@@ -124,23 +124,23 @@ Test(scope, a_rate)
 	struct error err = {0};
 	int64_t now = 1000 * (int64_t)SECOND;
 	for (int i = 0; i < 5; i++)
-		cr_expect_eq(scope_take(filter, 1, now, &err), STATUS_OK);
-	cr_expect_eq(scope_take(filter, 1, now, &err), STATUS_RESOURCE_EXHAUSTED);
+		cr_expect_eq(scope_take(filter, 0, 1, now, &err), STATUS_OK);
+	cr_expect_eq(scope_take(filter, 0, 1, now, &err), STATUS_RESOURCE_EXHAUSTED);
 	cr_expect_eq(err.reason, REASON_QUOTA);
 	cr_expect_str_eq(err.text,
 		"filter sip1 may ask for 5 grants a second, its "
 		"grants_per_second: try again in 200 ms");
-	cr_expect_eq(scope_take(filter, 1, now + 199999, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(filter, 0, 1, now + 199999, &err), STATUS_RESOURCE_EXHAUSTED);
 	cr_expect(strstr(err.text, "in 1 ms"), "%s", err.text);
-	cr_expect_eq(scope_take(filter, 1, now + 200000, &err), STATUS_OK);
-	cr_expect_eq(scope_take(filter, 1, now + 200000, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(filter, 0, 1, now + 200000, &err), STATUS_OK);
+	cr_expect_eq(scope_take(filter, 0, 1, now + 200000, &err), STATUS_RESOURCE_EXHAUSTED);
 	now += 3600 * (int64_t)SECOND;
 	for (int i = 0; i < 5; i++)
-		cr_expect_eq(scope_take(filter, 1, now, &err), STATUS_OK);
-	cr_expect_eq(scope_take(filter, 1, now, &err), STATUS_RESOURCE_EXHAUSTED);
+		cr_expect_eq(scope_take(filter, 0, 1, now, &err), STATUS_OK);
+	cr_expect_eq(scope_take(filter, 0, 1, now, &err), STATUS_RESOURCE_EXHAUSTED);
 	/* A clock that stands still or goes back gives nothing. */
-	cr_expect_eq(scope_take(filter, 1, now - SECOND, &err), STATUS_RESOURCE_EXHAUSTED);
-	cr_expect_eq(scope_take(filter, 1, now, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(filter, 0, 1, now - SECOND, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(filter, 0, 1, now, &err), STATUS_RESOURCE_EXHAUSTED);
 }
 
 /* Over any stretch of time no more than the rate and one burst, whatever the pattern. */
@@ -150,7 +150,7 @@ Test(scope, a_rate_in_the_long_run)
 	int64_t now = 0;
 	unsigned taken = 0, step = 12345;
 	while (now < 100 * (int64_t)SECOND) {
-		taken += scope_take(filter, 1, now, &err) == STATUS_OK;
+		taken += scope_take(filter, 0, 1, now, &err) == STATUS_OK;
 		step = step * 1103515245 + 12345;
 		now += step % 100000;
 	}
@@ -161,11 +161,11 @@ Test(scope, a_rate_in_the_long_run)
 Test(scope, several_at_once)
 {
 	struct error err = {0};
-	cr_expect_eq(scope_take(filter, 6, 0, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(filter, 0, 6, 0, &err), STATUS_RESOURCE_EXHAUSTED);
 	cr_expect(strstr(err.text, "6 at once are more"), "%s", err.text);
-	cr_expect_eq(scope_take(filter, 3, 0, &err), STATUS_OK);
-	cr_expect_eq(scope_take(filter, 3, 0, &err), STATUS_RESOURCE_EXHAUSTED);
-	cr_expect_eq(scope_take(filter, 2, 0, &err), STATUS_OK);
+	cr_expect_eq(scope_take(filter, 0, 3, 0, &err), STATUS_OK);
+	cr_expect_eq(scope_take(filter, 0, 3, 0, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(filter, 0, 2, 0, &err), STATUS_OK);
 }
 
 Test(scope, the_highest_rate_does_not_overflow)
@@ -174,8 +174,8 @@ Test(scope, the_highest_rate_does_not_overflow)
 		.name = "fast", .token_hash = {2}, .grants_per_second = SCOPE_MAX_RATE};
 	struct principal *fast = principals_add(&principals, &record);
 	struct error err = {0};
-	cr_expect_eq(scope_take(fast, SCOPE_MAX_RATE, INT64_MAX, &err), STATUS_OK);
-	cr_expect_eq(scope_take(fast, 1, INT64_MAX, &err), STATUS_RESOURCE_EXHAUSTED);
+	cr_expect_eq(scope_take(fast, 0, SCOPE_MAX_RATE, INT64_MAX, &err), STATUS_OK);
+	cr_expect_eq(scope_take(fast, 0, 1, INT64_MAX, &err), STATUS_RESOURCE_EXHAUSTED);
 }
 
 Test(scope, lifetimes)

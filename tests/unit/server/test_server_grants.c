@@ -511,7 +511,7 @@ Test(server_grants, rules_that_change_judge_again)
 	}
 	WAIT_UNTIL(&world, gw1.door_count == 0);
 	expect_state(&world, id, GRANT_CANCELLED, END_POLICY_CHANGED);
-	cr_expect_eq(COUNT(&world, RULE_ADDED, NULL), 1);
+	cr_expect_eq(COUNT(&world, POLICY_APPLIED, NULL), 2); /* and revision 1 */
 	cr_expect_eq(ask(&world, world.ftp, &request, &result), STATUS_PERMISSION_DENIED);
 	cr_expect_str_eq(result.err.rule, "deny ftp");
 	result_clear(&result);

@@ -2,10 +2,14 @@
  * admits flows as often as its doors say, and remembers every flow; callers, agent and server come
  * and go at any moment. When everything is quiet again the books of all three must agree: nobody
  * was let in twice, no flow is missing or told twice, no door is open that the journal does not
- * know, no bundle is half there, no flow survived its cut (I1, I2, I4, I5, I6, I7, I9). */
-#include "tests/unit/server/random_lives.h"
+ * know, no bundle is half there, no flow survived its cut, and no
+ * door that the last revision forbids is open (I1, I2, I4, I5, I6, I7, I9). */
+#include "tests/unit/server/random_policy.h"
 
 enum { ASKS = 60, FLOWS = 400, PORTS = 6, STEPS = 250, BUNDLES = 8, MEMBERS = 3, LIVES = 100 };
+
+/* Of single grants: a bundle would be journalled with the denied member alone. */
+#define FORBIDDEN "1046-1048"
 
 struct asked {
 	Postern__V1__GrantRequest request;
@@ -443,13 +447,26 @@ static void quieten(void)
 	agent_settle(&gw1);
 }
 
+/* The last revision forbids some of what is open, and the gateway obeys. */
+static void forbid_some(void)
+{
+	settle_policy(true, FORBIDDEN);
+	WAIT_UNTIL(&world, gw1.reports_under_way == 0);
+	for (size_t i = 0; i < gw1.door_count; i++)
+		cr_expect(gw1.doors[i].inbound || gw1.doors[i].port < 1046 ||
+				gw1.doors[i].port > 1048,
+			"a door that the policy forbids");
+	cut_flows();
+	agent_settle(&gw1);
+}
+
 static void run(unsigned number)
 {
 	ask_count = flow_count = bundle_count = promised_cuts = 0;
 	session[0] = '\0';
 	begin_lives(number, "");
 	for (int i = 0; i < STEPS; i++) {
-		unsigned what = roll(55);
+		unsigned what = roll(58);
 		if (what < 14)
 			new_ask();
 		else if (what < 16 && ask_count)
@@ -474,6 +491,8 @@ static void run(unsigned number)
 			commit_some();
 		else if (what < 54)
 			change_bundle();
+		else if (what < 57)
+			start_policy(roll(2), FORBIDDEN, roll(3));
 		cut_flows();
 		for (unsigned j = roll(4); j > 0; j--)
 			loop_step(world.loop, 1);
@@ -487,6 +506,7 @@ static void run(unsigned number)
 		if (bundles[i].first[0])
 			send_bundle(&bundles[i]);
 	quieten();
+	forbid_some();
 	expect_flows();
 	expect_bundles();
 	expect_distinct_ports();

@@ -1,5 +1,6 @@
 /* Every allocation of the store fails once, the n-th for n from 1 until none is left to fail.
  * Linked with --wrap. */
+#include "server/journal/digest.h"
 #include "tests/unit/failing_allocator.h"
 #include "tests/unit/server/store_fixture.h"
 
@@ -35,10 +36,25 @@ static bool commit(void)
 		.context_size = sizeof context};
 	struct addr remotes[2] = {{ADDR_IPV4, {10, 77, 2, 2}}, {ADDR_IPV4, {10, 77, 2, 3}}};
 	struct rule_record rule = {.type = 1};
+	static uint64_t number;
+	struct revision_record revision = {
+		.number = ++number, .document = context, .document_size = sizeof context};
+	struct feed_record feed = {.name = "bogons",
+		.content = context,
+		.content_size = sizeof context,
+		.held = context,
+		.held_size = 1};
+	struct entry applied = fixture_entry(ENTRY_POLICY_APPLIED);
 	struct answer answer = {0};
 	struct store_txn *txn = store_txn_new(fixture.store);
 	if (!txn)
 		return false;
+	digest_of(context, sizeof context, revision.hash);
+	applied.revision = number;
+	memcpy(applied.document_hash, revision.hash, sizeof revision.hash);
+	store_txn_entry(txn, &applied);
+	store_txn_put_revision(txn, &revision);
+	store_txn_put_feed(txn, &feed);
 	entry.remotes = grant.remotes = remotes;
 	entry.remote_count = grant.remote_count = 2;
 	entry.context = context;
@@ -90,6 +106,36 @@ static bool read_grants_of_store(void)
 	return answer.err.status == STATUS_OK;
 }
 
+static void on_revisions(
+	void *arg, const struct revision_record *revisions, size_t count, const struct error *err)
+{
+	(void)revisions;
+	(void)count;
+	fixture_answered(arg, 0, err);
+}
+
+static bool read_revision(void)
+{
+	struct store_revision_query query = {
+		.number = (uint64_t)fixture_number(&fixture, "SELECT max(number) FROM revisions")};
+	struct answer answer = {0};
+	store_read_revisions(fixture.store, &query, on_revisions, &answer);
+	fixture_wait(&fixture, &answer.calls, 1);
+	return answer.err.status == STATUS_OK;
+}
+
+static void on_revision(void *arg, const struct revision_record *record)
+{
+	(void)arg;
+	(void)record;
+}
+
+static void on_feed(void *arg, const struct feed_record *record)
+{
+	(void)arg;
+	(void)record;
+}
+
 static void on_grant(void *arg, const struct grant_record *record)
 {
 	(void)arg;
@@ -98,7 +144,8 @@ static void on_grant(void *arg, const struct grant_record *record)
 
 static bool load(void)
 {
-	struct store_visitor visitor = {.grant = on_grant};
+	struct store_visitor visitor = {
+		.revision = on_revision, .feed = on_feed, .grant = on_grant};
 	struct error err;
 	return store_load(fixture.store, &visitor, &err) == STATUS_OK;
 }
@@ -122,6 +169,7 @@ Test(store_allocation, each_fails_once, .timeout = 60)
 	cr_expect_geq(fail_each("commit", commit), 1);
 	cr_expect_geq(fail_each("read", read_journal), 1);
 	cr_expect_geq(fail_each("grants", read_grants_of_store), 1);
+	cr_expect_geq(fail_each("revision", read_revision), 2);
 	cr_expect_geq(fail_each("load", load), 1);
 	cr_expect_geq(fail_each("verify", verify), 1);
 	cr_expect_geq(fail_each("open", reopen), 1);

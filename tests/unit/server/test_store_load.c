@@ -165,6 +165,9 @@ Test(store_load, everything_live_comes_back_as_it_was)
 	grant.client_port = 4000;
 	grant.remote_port_last = 65535;
 	grant.renewals = 3;
+	grant.revision = 9;
+	snprintf(grant.user, sizeof grant.user, "anna");
+	snprintf(grant.site_rule, sizeof grant.site_rule, "all sites");
 	grant.remotes = remotes;
 	grant.remote_count = 2;
 	struct flow_record flow = {.gateway = "gw1",

@@ -34,8 +34,9 @@ static void exec(struct sqlite3 *db, const char *sql)
 	cr_assert_eq(db_exec(db, sql, &err), STATUS_OK, "%s: %s", sql, err.text);
 }
 
-/* As version 1 left it: a journal, a live grant, an ended one with an open flow. */
-static void make_old(const char *path)
+/* As a release with the schema of `version` left it: a journal, a live grant, an ended one with an
+ * open flow. */
+static void make_old(const char *path, unsigned version)
 {
 	struct sqlite3 *db;
 	struct error err = {0};
@@ -44,7 +45,7 @@ static void make_old(const char *path)
 	cr_assert_eq(db_open(path, DB_CREATE, &db, &err), STATUS_OK, "%s", err.text);
 	cr_assert_eq(migrations[0].number, 1);
 	exec(db, migrations[0].sql);
-	exec(db, "PRAGMA application_id = 1349743730; PRAGMA user_version = 1");
+	exec(db, "PRAGMA application_id = 1349743730");
 	for (size_t i = 0; i < sizeof journal / sizeof *journal; i++) {
 		snprintf(sql, sizeof sql,
 			"INSERT INTO journal (sequence, time_us, kind, gateway, filter, session, "
@@ -65,13 +66,19 @@ static void make_old(const char *path)
 	exec(db,
 		"INSERT INTO flows VALUES (x'01890000000070008000000000000002', 77, 'gw1', "
 		"'boot', '10.77.1.2:40000', '10.77.2.2:1047', 6, 25, 0)");
+	for (unsigned i = 1; i < version; i++)
+		exec(db, migrations[i].sql);
+	snprintf(sql, sizeof sql, "PRAGMA user_version = %u", version);
+	exec(db, sql);
+	if (version == 2)
+		exec(db, "UPDATE grants SET renewals = 3, cut = 1 WHERE state = 3");
 	db_close(db);
 }
 
 struct seen {
 	struct grant_record grants[2];
 	struct flow_record flow;
-	int grant_count, flow_count;
+	int grant_count, flow_count, rule_count, revision_count;
 };
 
 static void on_grant(void *arg, const struct grant_record *record)
@@ -88,15 +95,32 @@ static void on_flow(void *arg, const struct flow_record *record)
 	seen->flow_count++;
 }
 
-Test(store_migrate, a_database_of_the_first_schema_opens_and_verifies)
+static void on_rule(void *arg, const struct rule_record *record)
+{
+	struct seen *seen = arg;
+	cr_expect_str_eq(record->name, "allow all sites");
+	seen->rule_count++;
+}
+
+static void on_revision(void *arg, const struct revision_record *record)
+{
+	(void)record;
+	((struct seen *)arg)->revision_count++;
+}
+
+static void expect_migrated(unsigned version)
 {
 	struct fixture fixture;
 	struct seen seen = {0};
 	struct error err = {0};
-	struct store_visitor visitor = {.arg = &seen, .grant = on_grant, .flow = on_flow};
+	struct store_visitor visitor = {.arg = &seen,
+		.rule = on_rule,
+		.revision = on_revision,
+		.grant = on_grant,
+		.flow = on_flow};
 	fixture_begin(&fixture);
 	fixture_close(&fixture);
-	make_old(fixture.path);
+	make_old(fixture.path, version);
 	fixture_open(&fixture);
 	cr_expect_eq(fixture_number(&fixture, "PRAGMA user_version"), migration_count);
 	struct store_verification result = fixture_verify(&fixture, 0, NULL);
@@ -108,6 +132,12 @@ Test(store_migrate, a_database_of_the_first_schema_opens_and_verifies)
 	cr_expect(!grant->inbound && !grant->cut && !grant->clamped && !grant->external_chosen);
 	cr_expect_eq(grant->remote_count + grant->client_port + grant->remote_port_last, 0);
 	cr_expect(id_is_zero(&grant->bundle));
+	cr_expect_eq(grant->revision, 0);
+	cr_expect_str_eq(grant->user, "");
+	cr_expect_str_eq(grant->site_rule, "");
+	cr_expect_eq(seen.grants[1].renewals, version == 2 ? 3 : 0);
+	cr_expect_eq(seen.rule_count, 1);
+	cr_expect_eq(seen.revision_count, 0, "the first revision is not the store's to make");
 	cr_assert_eq(seen.flow_count, 1);
 	cr_expect_eq(seen.flow.flow.external.addr.family, ADDR_NONE);
 	/* The chain goes on behind what it found. */
@@ -120,6 +150,16 @@ Test(store_migrate, a_database_of_the_first_schema_opens_and_verifies)
 	cr_expect(result.intact, "%s", result.fault);
 	cr_expect_eq(result.entries, 4);
 	fixture_end(&fixture);
+}
+
+Test(store_migrate, a_database_of_the_first_schema_opens_and_verifies)
+{
+	expect_migrated(1);
+}
+
+Test(store_migrate, a_database_of_before_the_policy_document_opens_and_verifies)
+{
+	expect_migrated(2);
 }
 
 /* Nothing of what it says is lost or invented on the way through the struct. */
