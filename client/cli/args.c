@@ -70,9 +70,12 @@ static const struct option_spec *find_option(
 
 static const struct option_spec *find_letter(const struct parser *parser, char letter)
 {
-	for (const struct option_spec *option = parser->globals; option->name != NULL; option++)
-		if (option->letter == letter && letter != 0)
-			return option;
+	const struct option_spec *tables[] = {own_options(parser), parser->globals};
+
+	for (size_t i = 0; i < 2 && letter != 0; i++)
+		for (const struct option_spec *o = tables[i]; o != NULL && o->name != NULL; o++)
+			if (o->letter == letter)
+				return o;
 	return NULL;
 }
 
@@ -344,14 +347,18 @@ enum status args_parse(const struct command_spec *commands, const struct option_
 	return check_complete(&parser);
 }
 
-bool args_ask_for_json(int argc, char *const *argv)
+const char *args_asked_format(int argc, char *const *argv)
 {
-	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-		bool next = strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0;
+	const char *format = NULL;
 
-		if (strcmp(argv[i], "-ojson") == 0 || strcmp(argv[i], "--output=json") == 0 ||
-			(next && i + 1 < argc && strcmp(argv[i + 1], "json") == 0))
-			return true;
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strncmp(argv[i], "--output=", 9) == 0)
+			format = argv[i] + 9;
+		else if (strncmp(argv[i], "-o", 2) == 0 && argv[i][2] != '\0')
+			format = argv[i] + 2;
+		else if ((strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0) &&
+			i + 1 < argc)
+			format = argv[i + 1];
 	}
-	return false;
+	return format;
 }

@@ -61,8 +61,8 @@ struct args {
  * --version (of `globals`) lift every requirement. */
 enum status args_parse(const struct command_spec *commands, const struct option_spec *globals,
 	int argc, char *const *argv, struct args *ret_args, struct error *err);
-/* Does any word ask for JSON? Works on lines that args_parse refuses. */
-bool args_ask_for_json(int argc, char *const *argv);
+/* What the last -o of the line says, NULL without one. Works on lines that args_parse refuses. */
+const char *args_asked_format(int argc, char *const *argv);
 /* verb may be NULL; NULL when there is no such command. */
 const struct command_spec *args_find_command(
 	const struct command_spec *commands, const char *noun, const char *verb);

@@ -28,9 +28,9 @@ static bool on_page(void *arg, const ProtobufCMessage *message)
 
 	reading->entries += page->n_entries;
 	for (size_t i = 0; i < page->n_entries; i++) {
-		if (cli->json && !cli_json_line(cli, &page->entries[i]->base, NULL))
+		if (cli_is_structured(cli) && !cli_message(cli, &page->entries[i]->base, NULL))
 			return false;
-		if (!cli->json)
+		if (!cli_is_structured(cli))
 			story_line(cli->out, page->entries[i]);
 	}
 	return cli_push(cli);
@@ -116,7 +116,7 @@ enum status audit_query(struct cli *cli, struct error *err)
 		status = cli_connect(cli, err);
 	if (status == STATUS_OK)
 		status = client_call(cli->client, &call, err);
-	if (status == STATUS_OK && reading.entries == 0 && !cli->json)
+	if (status == STATUS_OK && reading.entries == 0 && !cli_is_structured(cli))
 		fputs("no entry matches\n", cli->err);
 	return status;
 }
@@ -141,8 +141,8 @@ static bool on_verified(void *arg, const ProtobufCMessage *message)
 		error_set(&verifying->fault, STATUS_DATA_LOSS,
 			"the chain is broken: entry %llu is the first bad one: %.200s",
 			(unsigned long long)reply->bad_sequence, reply->fault);
-	if (cli->json)
-		return cli_json_line(cli, message, NULL);
+	if (cli_is_structured(cli))
+		return cli_message(cli, message, NULL);
 	if (reply->head_hash.len == HASH_SIZE)
 		text_hex(reply->head_hash.data, HASH_SIZE, hash);
 	fprintf(cli->out,
@@ -201,7 +201,7 @@ enum status audit_verify(struct cli *cli, struct error *err)
 		status = client_call(cli->client, &call, err);
 	if (status != STATUS_OK || verifying.intact)
 		return status;
-	cli->told = cli->json; /* the reply says all of it */
+	cli->told = cli_is_structured(cli); /* the reply says all of it */
 	*err = verifying.fault;
 	return STATUS_DATA_LOSS;
 }

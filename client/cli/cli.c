@@ -1,11 +1,11 @@
 /* One command line, from its words to its exit code. A command returns an error; only finish()
- * tells it: as one line on standard error, or with -o json as an object on standard output, where
- * the program that asked for JSON reads. */
+ * tells it: as one line on standard error, or with -o json and -o yaml as an object on standard
+ * output, where the program that asked for it reads. */
 #include "client/cli/cli.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +31,10 @@ static void print_error(const struct cli *cli, const struct error *err)
 	/* The server's text often begins with the phrase already. */
 	if (phrase[0] != '\0' && strncmp(text, phrase, strlen(phrase)) != 0)
 		fprintf(cli->err, "%s: ", phrase);
-	fprintf(cli->err, "%s\n", text);
+	fprintf(cli->err, "%s", text);
+	if (err->revision != 0 && strstr(text, "revision") == NULL)
+		fprintf(cli->err, " (revision %" PRIu64 ")", err->revision);
+	fputc('\n', cli->err);
 }
 
 static enum status check_output(struct cli *cli, struct error *err);
@@ -43,9 +46,9 @@ static int finish(struct cli *cli, enum status status, struct error *err)
 	if (status == STATUS_OK)
 		return EXIT_OK;
 	err->status = status;
-	if (!cli->told && cli->json) {
+	if (!cli->told && cli_is_structured(cli)) {
 		const struct json_extra extra[] = {{"request_id", cli->request_id}, {0}};
-		json_print_error(cli->out, err, cli->request_id[0] != '\0' ? extra : NULL);
+		cli_error_object(cli, err, cli->request_id[0] != '\0' ? extra : NULL);
 		fflush(cli->out);
 	} else if (!cli->told) {
 		print_error(cli, err);
@@ -72,9 +75,18 @@ static enum status run(struct cli *cli, struct error *err)
 	return status != STATUS_OK ? status : cli->args.command->run(cli, err);
 }
 
+static enum cli_format asked_format(int argc, char *const *argv)
+{
+	const char *word = args_asked_format(argc, argv);
+
+	if (word != NULL && strcmp(word, "json") == 0)
+		return CLI_JSON;
+	return word != NULL && strcmp(word, "yaml") == 0 ? CLI_YAML : CLI_HUMAN;
+}
+
 int cli_run(int argc, char *const *argv, FILE *out, FILE *err_out)
 {
-	struct cli cli = {.out = out, .err = err_out, .json = args_ask_for_json(argc, argv)};
+	struct cli cli = {.out = out, .err = err_out, .format = asked_format(argc, argv)};
 	struct error err = {0};
 	enum status status = args_parse(cli_commands, cli_globals, argc, argv, &cli.args, &err);
 
@@ -127,8 +139,6 @@ enum status cli_connect(struct cli *cli, struct error *err)
 	return status != STATUS_OK ? status : client_connect(cli->client, cli->deadline_us, err);
 }
 
-static bool output_is_good(struct cli *cli, bool written);
-
 struct showing {
 	struct cli *cli;
 	cli_print_cb print;
@@ -138,8 +148,8 @@ static bool show_message(void *arg, const ProtobufCMessage *message)
 {
 	struct showing *showing = arg;
 
-	if (showing->cli->json)
-		return cli_json_line(showing->cli, message, NULL);
+	if (cli_is_structured(showing->cli))
+		return cli_message(showing->cli, message, NULL);
 	showing->print(showing->cli, message);
 	return true;
 }
@@ -171,11 +181,11 @@ static bool list_message(void *arg, const ProtobufCMessage *message)
 {
 	struct listing *listing = arg;
 
-	if (listing->cli->json)
-		return cli_json_line(listing->cli, message, NULL);
+	if (cli_is_structured(listing->cli))
+		return cli_message(listing->cli, message, NULL);
 	errno = 0;
 	listing->row(listing->grid, message);
-	return !listing->grid->failed && output_is_good(listing->cli, true);
+	return !listing->grid->failed && cli_output_is_good(listing->cli, true);
 }
 
 enum status cli_list(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
@@ -202,7 +212,7 @@ enum status cli_list(struct cli *cli, const ProtobufCServiceDescriptor *service,
 	grid_flush(&grid);
 	if (status == STATUS_OK && grid.failed)
 		status = error_set(err, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-	if (status == STATUS_OK && !cli->json && grid.rows_in_all == 0)
+	if (status == STATUS_OK && !cli_is_structured(cli) && grid.rows_in_all == 0)
 		fprintf(cli->out, "%s\n", none);
 	grid_fini(&grid);
 	return status;
@@ -227,9 +237,9 @@ static bool keep_token(void *arg, const ProtobufCMessage *reply)
 	issuing->status = token_keep(&issuing->file, issuing->token_of(reply), issuing->err);
 	if (issuing->status != STATUS_OK)
 		return false;
-	if (issuing->cli->json) {
+	if (cli_is_structured(issuing->cli)) {
 		const struct json_extra extra[] = {{"token_file", issuing->file.path}, {0}};
-		return cli_json_line(issuing->cli, reply, extra);
+		return cli_message(issuing->cli, reply, extra);
 	}
 	fprintf(out, "%s %s added; its token is in %s (mode 0600; the server keeps no copy)\n",
 		issuing->kind, issuing->name, issuing->file.path);
@@ -276,53 +286,14 @@ enum status cli_issue_token(struct cli *cli, const ProtobufCServiceDescriptor *s
 	return status != STATUS_OK ? status : issuing.status;
 }
 
-/* ---- output ---- */
-
-/* ferror() keeps no cause: the first failure's errno is taken while it is still there. */
-static bool output_is_good(struct cli *cli, bool written)
-{
-	if (written && !ferror(cli->out))
-		return true;
-	if (cli->output_errno == 0)
-		cli->output_errno = errno != 0 ? errno : EIO;
-	return false;
-}
-
-bool cli_json_line(struct cli *cli, const ProtobufCMessage *message, const struct json_extra *extra)
-{
-	errno = 0;
-	return output_is_good(cli, json_print(cli->out, message, extra));
-}
-
-bool cli_push(struct cli *cli)
-{
-	errno = 0;
-	return output_is_good(cli, fflush(cli->out) == 0);
-}
-
 static enum status check_output(struct cli *cli, struct error *err)
 {
 	/* A reader that has gone had enough; that is no error. */
 	if (cli_push(cli) || cli->output_errno == EPIPE)
 		return STATUS_OK;
-	cli->json = false; /* there is no way to tell it there */
+	cli->format = CLI_HUMAN; /* there is no way to tell it there */
 	return error_errno(
 		err, STATUS_DATA_LOSS, cli->output_errno, "the output could not be written");
-}
-
-void cli_field(FILE *out, const char *label, const char *format, ...)
-{
-	char raw[4400];
-	char safe[4400];
-	va_list args;
-
-	va_start(args, format);
-	int n = vsnprintf(raw, sizeof(raw), format, args);
-	va_end(args);
-	if (n <= 0)
-		return;
-	text_escape(raw, (size_t)n < sizeof(raw) ? (size_t)n : sizeof(raw) - 1, safe, sizeof(safe));
-	fprintf(out, "  %-12s %s\n", label, safe);
 }
 
 char *cli_text(const char *text)

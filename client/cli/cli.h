@@ -15,14 +15,17 @@
 
 #define CLI_MAX_DEADLINE_MS (24 * 3600 * 1000ULL)
 
+enum cli_format { CLI_HUMAN, CLI_JSON, CLI_YAML };
+
 struct cli {
 	struct args args;
-	bool json;
+	enum cli_format format;
+	bool documents; /* YAML: there is one in the output, the next begins with "---" */
 	FILE *out, *err;
 	struct client *client; /* NULL until cli_connect */
 	int64_t deadline_us; /* clock_mono_us() */
 	int output_errno; /* why `out` failed first, 0 = it did not */
-	bool told; /* the failure is already in the output: exit code only */
+	bool told; /* the answer itself says what failed: exit code only */
 	char request_id[ID_TEXT_SIZE]; /* goes into the error object; "" = none */
 };
 
@@ -41,11 +44,11 @@ enum status cli_connect(struct cli *cli, struct error *err);
 typedef void (*cli_print_cb)(struct cli *cli, const ProtobufCMessage *message);
 typedef void (*cli_row_cb)(struct grid *grid, const ProtobufCMessage *message);
 
-/* A unary call whose reply is printed: as JSON, or by `print`. */
+/* A unary call whose reply is printed: for programs, or by `print`. */
 enum status cli_show(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
 	const ProtobufCMessage *request, cli_print_cb print, struct error *err);
-/* A stream whose items are listed: a JSON line each, or a row each. `none` is said (to people) when
- * there is no item. */
+/* A stream whose items are listed: for programs one by one, or a row each. `none` is said (to
+ * people) when there is no item. */
 enum status cli_list(struct cli *cli, const ProtobufCServiceDescriptor *service, const char *method,
 	const ProtobufCMessage *request, const char *const *headers, cli_row_cb row,
 	const char *none, struct error *err);
@@ -57,14 +60,23 @@ enum status cli_issue_token(struct cli *cli, const ProtobufCServiceDescriptor *s
 	const char *(*token_of)(const ProtobufCMessage *reply), const char *kind, const char *name,
 	struct error *err);
 
-/* Prints a message as a JSON line now; false when the output is broken. */
-bool cli_json_line(
-	struct cli *cli, const ProtobufCMessage *message, const struct json_extra *extra);
+/* For programs: JSON or YAML. */
+bool cli_is_structured(const struct cli *cli);
+/* Prints a message as a JSON line or a YAML document; `extra` (may be NULL) is added to it, and
+ * `message` NULL prints it alone. False when the output is broken. */
+bool cli_message(struct cli *cli, const ProtobufCMessage *message, const struct json_extra *extra);
+/* The same of the error that a command ends with. */
+bool cli_error_object(struct cli *cli, const struct error *err, const struct json_extra *extra);
+/* Was it written, and is the output whole? Keeps the cause (errno) of the first failure. */
+bool cli_output_is_good(struct cli *cli, bool written);
 /* Hands what was printed to its reader now; false when the output is broken. */
 bool cli_push(struct cli *cli);
 /* "label      text" with the text escaped; nothing when text is empty. */
 void cli_field(FILE *out, const char *label, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* "a,b,c", cut at the buffer's end. */
+void cli_join(char *const *words, size_t count, char *text, size_t size);
 
 /* For message fields, whose type is char *; NULL becomes the empty string. */
 char *cli_text(const char *text);

@@ -5,6 +5,8 @@
 #include "client/cli/options.h"
 
 #define UNARY_MS 10000
+#define DOCUMENT_MS 120000 /* 100,000 rules are sent, checked, compiled, and judge what is live */
+#define FETCH_MS 330000 /* a feed's own timeout is 5 minutes at most */
 #define REQUEST_MS 5000 /* a client is waiting behind the inspector: by then it has given up */
 
 const struct command_spec cli_commands[] = {
@@ -104,6 +106,149 @@ const struct command_spec cli_commands[] = {
 		.deadline_ms = UNARY_MS,
 		.summary = "List the rules",
 		.run = policy_rules,
+	},
+	{
+		.noun = "policy",
+		.verb = "apply",
+		.options = policy_apply_options,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Put a policy document in force: all of it, or nothing",
+		.more = "FILE is YAML or JSON, as postern-policy(5) says; of a folder all *.yaml, "
+			"*.yml and *.json are one\ndocument. With --confirm the revision before "
+			"holds again unless 'postern policy confirm' comes in time.",
+		.example =
+			"postern policy apply -f policy.yaml -m 'staff may use ftp' --confirm 5m",
+		.run = policy_apply,
+	},
+	{
+		.noun = "policy",
+		.verb = "import",
+		.operand = "FILE",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Propose a policy document from rules of nftables or iptables",
+		.more = "FILE (or '-') is the output of 'nft list ruleset' or 'iptables-save'. "
+			"Rules that accept the protocols of\nconntrack helpers are translated; "
+			"what is not understood is listed and never widened. No server is asked.",
+		.example = "nft list ruleset | postern policy import - >policy.yaml",
+		.run = policy_import,
+	},
+	{
+		.noun = "policy",
+		.verb = "confirm",
+		.operand = "REV",
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Keep a revision that was applied with --confirm",
+		.run = policy_confirm,
+	},
+	{
+		.noun = "policy",
+		.verb = "history",
+		.options = policy_history_options,
+		.deadline_ms = UNARY_MS,
+		.summary = "List the revisions, newest first",
+		.run = policy_history,
+	},
+	{
+		.noun = "policy",
+		.verb = "show",
+		.operand = "REV",
+		.max_operands = 1,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Print the document of a revision, or the one in force, as YAML",
+		.run = policy_show,
+	},
+	{
+		.noun = "policy",
+		.verb = "diff",
+		.operand = "REV",
+		.max_operands = 2,
+		.options = policy_diff_options,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Show what differs between revisions, or a revision and a file",
+		.more = "Without a second one, what is in force is the other side.",
+		.example = "postern policy diff 12 14\n  postern policy diff -f policy.yaml",
+		.run = policy_diff,
+	},
+	{
+		.noun = "policy",
+		.verb = "rollback",
+		.operand = "REV",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = policy_rollback_options,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Put the document of an earlier revision in force again, as a new one",
+		.run = policy_rollback,
+	},
+	{
+		.noun = "policy",
+		.verb = "test",
+		.options = policy_test_options,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Run the tests that a document keeps",
+		.run = policy_test,
+	},
+	{
+		.noun = "policy",
+		.verb = "replay",
+		.options = policy_replay_options,
+		.summary = "Decide recorded requests again and list every changed verdict",
+		.example = "postern policy replay --since 7d -f candidate.yaml",
+		.run = policy_replay,
+	},
+	{
+		.noun = "policy",
+		.verb = "explain",
+		.options = policy_explain_options,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Would it be allowed, and why: each rule and its conditions",
+		.more = "Nothing is asked for or journalled. Exits with 0 when it is allowed, else "
+			"as "
+			"'grant request' would.",
+		.example = "postern policy explain --gateway gw1 --client 10.77.1.2 --to "
+			   "10.77.2.2:1046 --protocol ftp",
+		.run = policy_explain,
+	},
+	{
+		.noun = "feed",
+		.verb = "list",
+		.deadline_ms = UNARY_MS,
+		.summary = "List the feeds and DNS names that sets come from",
+		.run = feed_list,
+	},
+	{
+		.noun = "feed",
+		.verb = "show",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.options = feed_show_options,
+		.deadline_ms = DOCUMENT_MS,
+		.summary = "Show one of them and its networks",
+		.run = feed_show,
+	},
+	{
+		.noun = "feed",
+		.verb = "refresh",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = FETCH_MS,
+		.summary = "Ask its source now",
+		.run = feed_refresh,
+	},
+	{
+		.noun = "feed",
+		.verb = "confirm",
+		.operand = "NAME",
+		.min_operands = 1,
+		.max_operands = 1,
+		.deadline_ms = UNARY_MS,
+		.summary = "Take the copy that is held back for having shrunk too much",
+		.run = feed_confirm,
 	},
 	{
 		.noun = "session",

@@ -35,9 +35,9 @@ static bool on_batch(void *arg, const ProtobufCMessage *message)
 
 		if (entry->sequence <= watch->request.cursor)
 			continue; /* told before */
-		if (watch->cli->json && !cli_json_line(watch->cli, &entry->base, NULL))
+		if (cli_is_structured(watch->cli) && !cli_message(watch->cli, &entry->base, NULL))
 			return false;
-		if (!watch->cli->json)
+		if (!cli_is_structured(watch->cli))
 			story_line(watch->cli->out, entry);
 		watch->request.cursor = entry->sequence;
 		watch->seen++;
@@ -135,7 +135,7 @@ static enum status watch_until_over(struct watch *watch, struct error *err)
 			*err = why;
 			return status;
 		}
-		if (!cli->json)
+		if (!cli_is_structured(cli))
 			fprintf(cli->err, "postern: events watch: %s: connecting again\n",
 				why.text[0] != '\0' ? why.text : "the server ended the stream");
 		status = client_reconnect(cli->client, cli->deadline_us, &why);

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <string.h>
 
 #include "client/cli/cli.h"
@@ -30,19 +31,6 @@ enum status gateway_add(struct cli *cli, struct error *err)
 	return cli_issue_token(cli, service, "Add", &request.base, token_of, "gateway", name, err);
 }
 
-static void join_words(char *const *words, size_t count, char *text, size_t size)
-{
-	size_t used = 0;
-
-	text[0] = '\0';
-	for (size_t i = 0; i < count; i++) {
-		int n = snprintf(text + used, size - used, "%s%s", i == 0 ? "" : ",", words[i]);
-		if (n < 0 || (size_t)n >= size - used)
-			return;
-		used += (size_t)n;
-	}
-}
-
 /* "connected for 3m2s", "lost 10s ago", "never joined": by this machine's clock. */
 static void tell_link(const Postern__V1__Gateway *gateway, char *text, size_t size)
 {
@@ -59,17 +47,35 @@ static void tell_link(const Postern__V1__Gateway *gateway, char *text, size_t si
 	snprintf(text, size, gateway->connected ? "connected for %s" : "lost %s ago", span);
 }
 
+/* "14"; "12, behind 14" when its kernel does not obey what is in force yet; "" when its server
+ * tells nothing of it. */
+static void tell_revision(const Postern__V1__Gateway *gateway, char *text, size_t size)
+{
+	uint64_t obeyed = gateway->revision, current = gateway->current_revision;
+
+	if (obeyed == current && current == 0)
+		text[0] = '\0';
+	else if (obeyed == 0)
+		snprintf(text, size, "none, behind %" PRIu64, current);
+	else if (obeyed == current || current == 0)
+		snprintf(text, size, "%" PRIu64, obeyed);
+	else
+		snprintf(text, size, "%" PRIu64 ", behind %" PRIu64, obeyed, current);
+}
+
 static void list_row(struct grid *grid, const ProtobufCMessage *message)
 {
 	const Postern__V1__Gateway *gateway = (const Postern__V1__Gateway *)message;
 	char labels[256];
-	char link[80];
+	char link[80], revision[64];
 
-	join_words(gateway->labels, gateway->n_labels, labels, sizeof(labels));
+	cli_join(gateway->labels, gateway->n_labels, labels, sizeof(labels));
 	tell_link(gateway, link, sizeof(link));
+	tell_revision(gateway, revision, sizeof(revision));
 	grid_cell(grid, "%s", gateway->name);
 	grid_cell(grid, "%s", link);
 	grid_cell(grid, "%s", gateway->mode);
+	grid_cell(grid, "%s", revision);
 	grid_cell(grid, "%llu", (unsigned long long)gateway->live_grants);
 	grid_cell(grid, "%llu", (unsigned long long)gateway->open_flows);
 	grid_cell(grid, "%zu", gateway->n_problems);
@@ -78,8 +84,8 @@ static void list_row(struct grid *grid, const ProtobufCMessage *message)
 
 enum status gateway_list(struct cli *cli, struct error *err)
 {
-	static const char *const headers[] = {
-		"GATEWAY", "LINK", "MODE", "GRANTS", "FLOWS", "PROBLEMS", "LABELS", NULL};
+	static const char *const headers[] = {"GATEWAY", "LINK", "MODE", "REVISION", "GRANTS",
+		"FLOWS", "PROBLEMS", "LABELS", NULL};
 	Postern__V1__GatewayListRequest request = POSTERN__V1__GATEWAY_LIST_REQUEST__INIT;
 
 	return cli_list(cli, service, "List", &request.base, headers, list_row,
@@ -94,14 +100,16 @@ static void print_gateway(struct cli *cli, const ProtobufCMessage *message)
 
 	tell_link(gateway, text, sizeof(text));
 	fprintf(cli->out, "gateway %s: %s\n", gateway->name, text);
-	join_words(gateway->labels, gateway->n_labels, text, sizeof(text));
+	cli_join(gateway->labels, gateway->n_labels, text, sizeof(text));
 	cli_field(cli->out, "labels", "%s", text);
 	cli_field(cli->out, "mode", "%s", gateway->mode);
+	tell_revision(gateway, text, sizeof(text));
+	cli_field(cli->out, "revision", "%s", text);
 	cli_field(cli->out, "agent", "%s", gateway->agent);
 	cli_field(cli->out, "kernel", "%s", gateway->kernel);
 	cli_field(cli->out, "renewal", "%s", gateway->renewal);
 	cli_field(cli->out, "boot", "%s", gateway->boot_id);
-	join_words(gateway->addresses, gateway->n_addresses, text, sizeof(text));
+	cli_join(gateway->addresses, gateway->n_addresses, text, sizeof(text));
 	cli_field(cli->out, "addresses", "%s", text);
 	cli_field(cli->out, "live grants", "%llu", (unsigned long long)gateway->live_grants);
 	cli_field(cli->out, "open flows", "%llu", (unsigned long long)gateway->open_flows);

@@ -105,7 +105,7 @@ enum status grant_show(struct cli *cli, struct error *err)
 
 	request.id = cli_text(cli->args.operands[0]);
 	enum status status = cli_show(cli, service, "Show", &request.base, grant_print, err);
-	return status != STATUS_OK || cli->json ? status : print_life(cli, err);
+	return status != STATUS_OK || cli_is_structured(cli) ? status : print_life(cli, err);
 }
 
 /* ---- cancel ---- */

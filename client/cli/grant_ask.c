@@ -36,8 +36,8 @@ static bool on_answer(void *arg, const ProtobufCMessage *answer)
 	asking->answered = asking->question->is_whole(answer);
 	if (!asking->answered)
 		return false;
-	if (asking->cli->json)
-		return cli_json_line(asking->cli, answer, NULL);
+	if (cli_is_structured(asking->cli))
+		return cli_message(asking->cli, answer, NULL);
 	asking->question->print(asking->cli, answer);
 	return true;
 }

@@ -79,6 +79,26 @@ static void print_timing(struct cli *cli, const Postern__V1__GrantTiming *timing
 		commit, push, kernel);
 }
 
+/* Who decided: "protocol rule a, site-and-content rule b, revision 3". */
+static void print_rules(struct cli *cli, const Postern__V1__Grant *grant)
+{
+	char text[256] = "", revision[40] = "";
+
+	if (grant->site_rule[0] != '\0')
+		snprintf(text, sizeof(text), "protocol rule %s, site-and-content rule %s",
+			grant->rule, grant->site_rule);
+	else
+		snprintf(text, sizeof(text), "%s", grant->rule);
+	if (grant->revision != 0)
+		snprintf(revision, sizeof(revision), "%srevision %" PRIu64,
+			text[0] != '\0' ? ", " : "", grant->revision);
+	cli_field(cli->out,
+		grant->state == POSTERN__V1__GRANT_STATE__GRANT_STATE_DENIED ? "denied by"
+									     : "allowed by",
+		"%s%s", text, revision);
+	cli_field(cli->out, "user", "%s", grant->user);
+}
+
 /* In the answer to a request: what was not as wished. */
 static void print_clamped(struct cli *cli, const Postern__V1__Grant *grant)
 {
@@ -108,6 +128,7 @@ void grant_print_granted(struct cli *cli, const ProtobufCMessage *message)
 									       : "granted");
 	print_door(cli, grant);
 	print_clamped(cli, grant);
+	print_rules(cli, grant);
 	cli_field(cli->out, "request id", "%s", grant->request_id);
 	print_timing(cli, reply->timing);
 }
@@ -180,7 +201,7 @@ void grant_print(struct cli *cli, const ProtobufCMessage *message)
 	cli_field(cli->out, "asked by", grant->session[0] != '\0' ? "%s in session %s" : "%s",
 		grant->filter, grant->session);
 	cli_field(cli->out, "bundle", "%s", grant->bundle);
-	cli_field(cli->out, "rule", "%s", grant->rule);
+	print_rules(cli, grant);
 	cli_field(cli->out, "request id", "%s", grant->request_id);
 	if (grant->context.len != 0) {
 		text_escape(grant->context.data, grant->context.len, text, sizeof(text));

@@ -6,7 +6,7 @@
 #include "postern/v1/policy.pb-c.h"
 #include "postern/v1/types.pb-c.h"
 
-static const char *const output_words[] = {"human", "json", NULL};
+static const char *const output_words[] = {"human", "json", "yaml", NULL};
 
 const struct option_spec cli_globals[] = {
 	{.name = "server",
@@ -25,7 +25,7 @@ const struct option_spec cli_globals[] = {
 		.letter = 'o',
 		.value = "FORMAT",
 		.words = output_words,
-		.help = "human or json (one object a line)"},
+		.help = "human, json (one object a line) or yaml (one document each)"},
 	{.name = "deadline",
 		.value = "TIME",
 		.help = "how long the whole command may take: 500ms, 2s, 1m"},

@@ -1,3 +1,5 @@
+#include <inttypes.h>
+
 #include "client/cli/cli.h"
 #include "client/cli/commands.h"
 #include "client/text/names.h"
@@ -19,6 +21,15 @@ static void join_ports(const Postern__V1__Protocol *protocol, char *text, size_t
 			return;
 		used += (size_t)n;
 	}
+}
+
+/* "revision 3" of a definition that stands in the policy document, else who registered it. */
+static void origin_cell(struct grid *grid, const Postern__V1__Protocol *protocol)
+{
+	if (protocol->revision != 0)
+		grid_cell(grid, "revision %" PRIu64, protocol->revision);
+	else
+		grid_cell(grid, "%s", protocol->owner);
 }
 
 static void print_protocol(struct cli *cli, const ProtobufCMessage *message)
@@ -70,18 +81,24 @@ static void list_row(struct grid *grid, const ProtobufCMessage *message)
 {
 	const Postern__V1__Protocol *protocol = (const Postern__V1__Protocol *)message;
 	char transport[NAME_SIZE], remotes[NAME_SIZE];
-	char ports[128];
+	char ports[128], secondary[256], addresses[256];
 
 	name_of(&postern__v1__transport__descriptor, (int)protocol->transport, transport);
 	name_of(&postern__v1__remote_scope__descriptor, (int)protocol->remote_scope, remotes);
 	join_ports(protocol, ports, sizeof(ports));
+	cli_join(protocol->secondary_ports, protocol->n_secondary_ports, secondary,
+		sizeof(secondary));
+	cli_join(protocol->secondary_addresses, protocol->n_secondary_addresses, addresses,
+		sizeof(addresses));
 	grid_cell(grid, "%s", protocol->name);
 	grid_cell(grid, "%s", transport);
 	grid_cell(grid, "%s", ports);
 	grid_cell(grid, "%s", remotes);
 	grid_cell(grid, "%s", protocol->low_ports ? "yes" : "no");
 	grid_cell(grid, "%u", protocol->max_ports > 1 ? protocol->max_ports : 1);
-	grid_cell(grid, "%s", protocol->owner);
+	grid_cell(grid, "%s", secondary);
+	grid_cell(grid, "%s", addresses);
+	origin_cell(grid, protocol);
 	grid_cell(grid, "%s", protocol->shared ? "yes" : "no");
 	grid_cell(grid, "%s", protocol->guid);
 }
@@ -89,7 +106,7 @@ static void list_row(struct grid *grid, const ProtobufCMessage *message)
 enum status protocol_list(struct cli *cli, struct error *err)
 {
 	static const char *const headers[] = {"PROTOCOL", "TRANSPORT", "PORTS", "REMOTES",
-		"LOW PORTS", "RANGE", "OWNER", "SHARED", "GUID", NULL};
+		"LOW PORTS", "RANGE", "TO PORTS", "TO ADDRESSES", "OWNER", "SHARED", "GUID", NULL};
 	Postern__V1__ListProtocolsRequest request = POSTERN__V1__LIST_PROTOCOLS_REQUEST__INIT;
 
 	return cli_list(cli, &postern__v1__policy__descriptor, "ListProtocols", &request.base,

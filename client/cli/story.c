@@ -210,7 +210,37 @@ static const char *counted(Postern__V1__EntryKind kind)
 {
 	if (kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_EVENTS_OVERRUN)
 		return "overrun";
+	if (kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_FEED_CHANGED ||
+		kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_FEED_HELD ||
+		kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_FEED_FAILED)
+		return "network";
 	return kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_TABLE_REBUILT ? "time" : "connection";
+}
+
+static void tell_count(const Postern__V1__Entry *entry, char *what)
+{
+	if (entry->count == 0)
+		return;
+	if (entry->kind == POSTERN__V1__ENTRY_KIND__ENTRY_KIND_POLICY_ROLLED_BACK)
+		add(what, "the document of revision %" PRIu64, entry->count);
+	else
+		add(what, "%" PRIu64 " %s%s", entry->count, counted(entry->kind),
+			entry->count == 1 ? "" : "s");
+}
+
+/* By which rules, of which revision, and for which user it was decided. */
+static void tell_decision(const Postern__V1__Entry *entry, char *what)
+{
+	if (entry->rule[0] != '\0')
+		add(what, "rule %s", entry->rule);
+	if (entry->site_rule[0] != '\0')
+		add(what, "site rule %s", entry->site_rule);
+	if (entry->staged_rule[0] != '\0')
+		add(what, "staged rule %s would turn it", entry->staged_rule);
+	if (entry->revision != 0)
+		add(what, "revision %" PRIu64, entry->revision);
+	if (entry->user[0] != '\0')
+		add(what, "user %s", entry->user);
 }
 
 /* What this entry says beyond its kind. `alone`: no line before it has told of its grant. */
@@ -227,11 +257,8 @@ static void tell(const Postern__V1__Entry *entry, bool alone, char what[WHAT_SIZ
 	name_of(&postern__v1__end_reason__descriptor, (int)entry->reason, reason);
 	if (reason[0] != '\0')
 		add(what, "%s", reason);
-	if (entry->rule[0] != '\0')
-		add(what, "rule %s", entry->rule);
-	if (entry->count != 0)
-		add(what, "%" PRIu64 " %s%s", entry->count, counted(entry->kind),
-			entry->count == 1 ? "" : "s");
+	tell_decision(entry, what);
+	tell_count(entry, what);
 	if (entry->detail[0] != '\0')
 		add(what, "%s", entry->detail);
 	if (entry->actor[0] != '\0')

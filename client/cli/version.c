@@ -7,8 +7,8 @@ enum status version_show(struct cli *cli, struct error *err)
 {
 	if (!args_has(&cli->args, "remote")) {
 		const struct json_extra extra[] = {{"version", POSTERN_VERSION}, {0}};
-		if (cli->json)
-			cli_json_line(cli, NULL, extra);
+		if (cli_is_structured(cli))
+			cli_message(cli, NULL, extra);
 		else
 			fprintf(cli->out, "postern %s\n", POSTERN_VERSION);
 		return STATUS_OK;
@@ -17,11 +17,11 @@ enum status version_show(struct cli *cli, struct error *err)
 	if (status != STATUS_OK)
 		return status;
 	const struct rpc_welcome *welcome = client_welcome(cli->client);
-	if (cli->json) {
+	if (cli_is_structured(cli)) {
 		const struct json_extra extra[] = {{"version", POSTERN_VERSION},
 			{"server", welcome->server}, {"principal", welcome->principal},
 			{"role", welcome->role}, {0}};
-		cli_json_line(cli, NULL, extra);
+		cli_message(cli, NULL, extra);
 		return STATUS_OK;
 	}
 	fprintf(cli->out, "postern %s\n", POSTERN_VERSION);

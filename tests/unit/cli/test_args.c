@@ -143,14 +143,15 @@ Test(args, help_and_version_lift_requirements)
 	cr_assert_eq(parse(WORDS("-V")), STATUS_OK);
 }
 
-Test(args, json_is_asked_for_also_on_bad_lines)
+Test(args, the_format_is_asked_for_also_on_bad_lines)
 {
-	cr_assert(args_ask_for_json(4, WORDS("nonsense", "-o", "json")));
-	cr_assert(args_ask_for_json(3, WORDS("--output=json", "nonsense")));
-	cr_assert(args_ask_for_json(3, WORDS("x", "-ojson")));
-	cr_assert_not(args_ask_for_json(4, WORDS("x", "-o", "human")));
-	cr_assert_not(args_ask_for_json(3, WORDS("x", "-o")));
-	cr_assert_not(args_ask_for_json(5, WORDS("x", "--", "-o", "json")));
+	cr_assert_str_eq(args_asked_format(4, WORDS("nonsense", "-o", "json")), "json");
+	cr_assert_str_eq(args_asked_format(3, WORDS("--output=json", "nonsense")), "json");
+	cr_assert_str_eq(args_asked_format(3, WORDS("x", "-ojson")), "json");
+	cr_assert_null(args_asked_format(3, WORDS("x", "human", "--out")));
+	cr_assert_str_eq(args_asked_format(3, WORDS("-oyaml", "x")), "yaml");
+	cr_assert_null(args_asked_format(3, WORDS("x", "-o")));
+	cr_assert_null(args_asked_format(5, WORDS("x", "--", "-o", "json")));
 }
 
 Test(args, typed_values)

@@ -149,3 +149,22 @@ Test(cli_grants, refusals)
 	fake_set_mode(fake, FAKE_HOLD, 0);
 	cr_assert_eq(RUN("grant", "renew", RID, "--deadline", "200ms"), 15);
 }
+
+Test(cli_grants, answers_name_rules_and_revision)
+{
+	static const char *const by =
+		"protocol rule ftp for staff, site-and-content rule all sites, revision 14\n";
+
+	cr_assert_eq(RUN("grant", "request", INBOUND), 0, "%s", err_text);
+	cr_assert_not_null(strstr(out_text, by), "%s", out_text);
+	cr_assert_not_null(strstr(out_text, "  user         bob\n"), "%s", out_text);
+	RUN("grant", "show", RID); /* its life is not in this play */
+	cr_assert_not_null(strstr(out_text, "  allowed by   protocol rule ftp"), "%s", out_text);
+	cr_assert_not_null(strstr(out_text, by), "%s", out_text);
+	fake_set_mode(fake, FAKE_DENY, 0);
+	cr_assert_eq(RUN("grant", "request", INBOUND), 10);
+	cr_assert_not_null(
+		strstr(err_text, "denied by rule no-ftp (revision 14)\n"), "%s", err_text);
+	cr_assert_eq(RUN("-o", "json", "grant", "request", INBOUND), 10);
+	cr_assert_not_null(strstr(out_text, "\"revision\":14"), "%s", out_text);
+}

@@ -41,8 +41,10 @@ Test(cli_scope, a_protocol_is_narrow_unless_it_says_otherwise)
 	check_out("\"shared\":true,\"remote_scope\":\"peer-network\",\"low_ports\":true,"
 		  "\"max_ports\":16");
 	cr_assert_eq(RUN("protocol", "list"), 0);
-	check_out("REMOTES       LOW PORTS  RANGE  OWNER  SHARED");
-	check_out("peer-network  yes        16     -      yes");
+	check_out("REMOTES       LOW PORTS  RANGE  TO PORTS          TO ADDRESSES  OWNER        "
+		  "SHARED");
+	check_out(
+		"peer-network  yes        16     -                 -             -            yes");
 	cr_assert_eq(RUN("protocol", "register", "x", "--remotes", "peers"), 2);
 	cr_assert_not_null(strstr(err_text, "did you mean 'peer'?"), "%s", err_text);
 	cr_assert_eq(RUN("protocol", "register", "x", "--max-ports", "1025"), 2);
@@ -112,4 +114,27 @@ Test(cli_scope, a_gateway_says_how_it_renews)
 {
 	cr_assert_eq(RUN("gateway", "show", "gw1"), 0, "%s", err_text);
 	check_out("  renewal      in-place\n");
+}
+
+Test(cli_scope, gateways_tell_which_revision_they_obey)
+{
+	cr_assert_eq(RUN("gateway", "list"), 0, "%s", err_text);
+	cr_assert_not_null(strstr(out_text, "REVISION"), "%s", out_text);
+	cr_assert_not_null(strstr(out_text, "gw1      never joined  enforce  14 "), "%s", out_text);
+	cr_assert_not_null(strstr(out_text, "enforce  12, behind 14"), "%s", out_text);
+	cr_assert_not_null(strstr(out_text, "enforce  none, behind 14"), "%s", out_text);
+	cr_assert_eq(RUN("gateway", "show", "gw2"), 0, "%s", err_text);
+	cr_assert_not_null(strstr(out_text, "  revision     12, behind 14\n"), "%s", out_text);
+	cr_assert_eq(RUN("-o", "json", "gateway", "list"), 0);
+	cr_assert_not_null(strstr(out_text, "\"revision\":12,\"current_revision\":14"));
+}
+
+Test(cli_scope, protocols_tell_bounds_and_the_revision_that_has_them)
+{
+	cr_assert_eq(RUN("protocol", "list"), 0, "%s", err_text);
+	cr_assert_not_null(
+		strstr(out_text, "5004,16384-32767  fd77:2::/64   revision 14"), "%s", out_text);
+	cr_assert_eq(RUN("-o", "yaml", "protocol", "list"), 0);
+	cr_assert_not_null(strstr(out_text, "16384-32767"), "%s", out_text);
+	cr_assert_not_null(strstr(out_text, "revision: 14\n"), "%s", out_text);
 }

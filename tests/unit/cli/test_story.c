@@ -169,6 +169,49 @@ Test(story, translated_flows)
 		" tcp, client sent 120 B in 2 packets, received 0 B in 0 packets, lasted 0\n");
 }
 
+Test(story, decisions_name_rules_revision_and_user)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_DENIED;
+	entry.reason = POSTERN__V1__END_REASON__END_REASON_DENIED_PROTOCOL_RULES;
+	entry.rule = (char *)"no ftp";
+	entry.revision = 14;
+	entry.user = (char *)"bob";
+	entry.staged_rule = (char *)"ftp for all";
+	check_line(&entry,
+		" denied-protocol-rules, rule no ftp, staged rule ftp for all would turn it, "
+		"revision 14, user bob\n");
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_RENEWED;
+	entry.reason = 0;
+	entry.staged_rule = (char *)"";
+	entry.site_rule = (char *)"all sites";
+	check_line(&entry, " rule no ftp, site rule all sites, revision 14, user bob\n");
+}
+
+Test(story, revisions_and_feeds)
+{
+	Postern__V1__Entry entry = POSTERN__V1__ENTRY__INIT;
+
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_POLICY_APPLIED;
+	entry.revision = 15;
+	entry.detail = (char *)"staff may use ftp";
+	entry.actor = (char *)"admin";
+	check_line(&entry, " policy-applied      revision 15, staff may use ftp, by admin\n");
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_POLICY_ROLLED_BACK;
+	entry.revision = 16;
+	entry.count = 14;
+	entry.detail = (char *)"not confirmed in time";
+	entry.actor = (char *)"";
+	check_line(&entry,
+		" policy-rolled-back  revision 16, the document of revision 14, not confirmed in "
+		"time\n");
+	entry.kind = POSTERN__V1__ENTRY_KIND__ENTRY_KIND_FEED_HELD;
+	entry.revision = 0;
+	entry.detail = (char *)"bad-hosts";
+	check_line(&entry, " feed-held           14 networks, bad-hosts\n");
+}
+
 /* A journal entry holds what peers wrote; the terminal is not theirs. */
 Test(story, peers_cannot_forge_lines)
 {

@@ -30,6 +30,10 @@ static void fill_answer(struct answer *answer, const struct fake_grant *grant)
 	answer->body.external = (char *)grant->external;
 	answer->body.external_port = grant->external_port;
 	answer->body.lifetime_clamped = grant->clamped;
+	answer->body.rule = (char *)"ftp for staff";
+	answer->body.site_rule = (char *)"all sites";
+	answer->body.user = (char *)"bob";
+	answer->body.revision = 14;
 	answer->timing.decide_us = 1;
 	answer->timing.commit_us = 2;
 	answer->timing.push_us = 3;
@@ -117,6 +121,7 @@ static bool is_scripted(struct fake *fake, struct rpc_call *call)
 			"denied by rule no-ftp");
 		snprintf(err.rule, sizeof(err.rule), "no-ftp");
 		snprintf(err.grant, sizeof(err.grant), "denied-1");
+		err.revision = 14;
 		break;
 	case FAKE_HOLD:
 		hold(fake, call);
@@ -138,7 +143,7 @@ static bool is_scripted(struct fake *fake, struct rpc_call *call)
 }
 
 /* True: done, but the answer is lost. */
-static bool is_cut(struct fake *fake, struct rpc_call *call)
+bool fake_is_cut(struct fake *fake, struct rpc_call *call)
 {
 	struct loop_task *task;
 
@@ -212,7 +217,7 @@ static void on_request(Postern__V1__Grants_Service *service, const Postern__V1__
 		return;
 	}
 	grant = grant_as_asked(fake, input->request_id, input);
-	if (!is_cut(fake, closure_data))
+	if (!fake_is_cut(fake, closure_data))
 		answer_grant(closure_data, grant);
 }
 
@@ -242,7 +247,7 @@ static void on_request_bundle(Postern__V1__Grants_Service *service,
 		fill_answer(&answers[i], grant_as_asked(fake, request_id, input->grants[i]));
 		pointers[i] = &answers[i].reply;
 	}
-	if (is_cut(fake, closure_data))
+	if (fake_is_cut(fake, closure_data))
 		return;
 	reply.bundle = input->bundle;
 	reply.grants = pointers;
@@ -262,7 +267,7 @@ static void act_on(struct rpc_call *call, const char *id)
 		return;
 	}
 	snprintf(grant.id, sizeof(grant.id), "%s", id);
-	if (!is_cut(the_fake, call))
+	if (!fake_is_cut(the_fake, call))
 		answer_grant(call, &grant);
 }
 
@@ -329,7 +334,7 @@ static void on_cancel_bundle(Postern__V1__Grants_Service *service,
 	reply.bundle = input->bundle;
 	reply.grants = &pointer;
 	reply.n_grants = 1;
-	if (!is_cut(the_fake, closure_data))
+	if (!fake_is_cut(the_fake, closure_data))
 		rpc_reply(closure_data, &reply.base);
 }
 
@@ -337,8 +342,8 @@ static void on_show(Postern__V1__Grants_Service *service,
 	const Postern__V1__GrantShowRequest *input, Postern__V1__GrantReply_Closure closure,
 	void *closure_data)
 {
-	(void)service, (void)input, (void)closure;
-	rpc_end(closure_data);
+	(void)service, (void)closure;
+	act_on(closure_data, input->id);
 }
 
 static void on_list(Postern__V1__Grants_Service *service,

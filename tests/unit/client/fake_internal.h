@@ -64,6 +64,11 @@ extern ProtobufCService *const fake_grants_service;
 /* Those of fake_policy.c. */
 extern ProtobufCService *const fake_policy_service, *const fake_gateways_service;
 void fake_policy_reset(void);
+/* Those of fake_revisions.c. */
+extern ProtobufCService *const fake_revisions_service, *const fake_feeds_service;
+void fake_revisions_reset(void);
+/* FAKE_GRANT_THEN_CUT: true when this call's connection goes instead of an answer. */
+bool fake_is_cut(struct fake *fake, struct rpc_call *call);
 /* Closes all connections; on the server's thread. */
 void fake_cut_now(struct fake *fake, void *arg);
 

@@ -57,7 +57,18 @@ static void on_list_protocols(Postern__V1__Policy_Service *service,
 	const Postern__V1__ListProtocolsRequest *input, Postern__V1__Protocol_Closure closure,
 	void *call)
 {
+	Postern__V1__Protocol documented = POSTERN__V1__PROTOCOL__INIT;
+	char *ports[] = {(char *)"5004", (char *)"16384-32767"};
+	char *addresses[] = {(char *)"fd77:2::/64"};
+
 	(void)service, (void)input, (void)closure;
+	documented.name = (char *)"documented";
+	documented.secondary_ports = ports;
+	documented.n_secondary_ports = 2;
+	documented.secondary_addresses = addresses;
+	documented.n_secondary_addresses = 1;
+	documented.revision = 14;
+	rpc_item(call, &documented.base);
 	list(call, protocol);
 }
 
@@ -105,11 +116,24 @@ static void on_add(Postern__V1__Gateways_Service *service,
 	fail_unimplemented(call);
 }
 
+/* gw2 is behind, and gw3 has never joined. */
 static void on_list(Postern__V1__Gateways_Service *service,
 	const Postern__V1__GatewayListRequest *input, Postern__V1__Gateway_Closure closure,
 	void *call)
 {
+	static const char *const names[] = {"gw1", "gw2", "gw3"};
+	static const uint64_t revisions[] = {14, 12, 0};
+
 	(void)service, (void)input, (void)closure;
+	for (size_t i = 0; i < 3; i++) {
+		Postern__V1__Gateway gateway = POSTERN__V1__GATEWAY__INIT;
+
+		gateway.name = (char *)names[i];
+		gateway.mode = (char *)"enforce";
+		gateway.revision = revisions[i];
+		gateway.current_revision = 14;
+		rpc_item(call, &gateway.base);
+	}
 	rpc_end(call);
 }
 
@@ -122,6 +146,8 @@ static void on_show(Postern__V1__Gateways_Service *service,
 	(void)service, (void)closure;
 	gateway.name = input->name;
 	gateway.renewal = (char *)"in-place";
+	gateway.revision = 12;
+	gateway.current_revision = 14;
 	rpc_reply(call, &gateway.base);
 }
 

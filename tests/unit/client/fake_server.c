@@ -261,6 +261,10 @@ static void up_now(struct fake *fake, void *arg)
 	if (status == STATUS_OK)
 		status = rpc_server_add(fake->server, fake_gateways_service, &err);
 	if (status == STATUS_OK)
+		status = rpc_server_add(fake->server, fake_revisions_service, &err);
+	if (status == STATUS_OK)
+		status = rpc_server_add(fake->server, fake_feeds_service, &err);
+	if (status == STATUS_OK)
 		status = rpc_server_add(fake->server, &sessions_service.base, &err);
 	if (status == STATUS_OK)
 		status = rpc_server_add(fake->server, &events_service.base, &err);
@@ -360,6 +364,7 @@ void fake_stop(struct fake *fake)
 	pthread_cond_destroy(&fake->changed);
 	pthread_mutex_destroy(&fake->lock);
 	fake_policy_reset();
+	fake_revisions_reset();
 	snprintf(socket, sizeof(socket), "%s/s", fake->folder);
 	unlink(socket);
 	unlink(fake->token_file);

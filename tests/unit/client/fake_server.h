@@ -14,7 +14,8 @@ struct fake;
 
 enum fake_request_mode {
 	FAKE_GRANT, /* grants; the same request id gets the same grant */
-	FAKE_GRANT_THEN_CUT, /* grants (bundles, renews, commits, cancels), but cuts the connection
+	FAKE_GRANT_THEN_CUT, /* grants (bundles, renews, commits, cancels; takes pieces of a
+				document behind the first, applies), but cuts the connection
 				instead of answering, `cuts` times */
 	FAKE_DENY, /* DENIED_PROTOCOL_RULES by rule "no-ftp", grant "denied-1" */
 	FAKE_HOLD, /* never answers */
@@ -33,7 +34,18 @@ struct fake_asked {
 	uint64_t lifetime_ms, max_connections, reservation_ms;
 };
 
+/* What revisions and feeds were asked for last. */
+struct fake_policy_asked {
+	unsigned pieces, uploads, applies, confirms, rollbacks;
+	size_t document_size;
+	uint64_t if_revision, confirm_ms, confirmed, rolled_back;
+	int64_t since_us;
+	bool dry_run, all, held;
+	char message[64], client[48], to[48], from[48], user[48], at[40], gateway[48], feed[48];
+};
+
 struct fake_counts {
+	struct fake_policy_asked policy;
 	unsigned requests, grants, cancels, withdrawals, opens, closes, watches, held;
 	unsigned bundle_requests, bundle_cancels, renews, commits, cuts;
 	struct fake_asked asked;
