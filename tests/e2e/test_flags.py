@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """AllowFutureConnect's flags and arguments with real packets, over IPv4 and IPv6: rows 1, 3 to 8, 10 and 12 of the table."""
 import os
-import sqlite3
 import subprocess
 import time
 
@@ -233,27 +232,17 @@ def row12_the_two_refusals_are_told_apart(lab):
     lab.admin.allow("gopher", deny=True)
     for family in (4, 6):
         assert denied(lab, PROTOCOL_RULES, text="deny gopher", **lab.outbound(family, PORT, protocol="gopher")).rule == "deny gopher"
-    # No call makes site-and-content rules: this one is put beside the others while the server is away.
-    lab.kill("policy", "posternd", 15)
-    rules("INSERT INTO rules (name, type, deny, protocol) VALUES ('no sites today', 2, 1, '')", lab)
-    lab.start("policy", "posternd")
-    lab.joined("gw1")
+    shown = lab.run("policy", "postern", "policy", "show").stdout
+    text = lab.write("no-sites.yaml", shown + "- {name: no sites today, action: deny}\n")  # its last list: the site-and-content rules
+    lab.run("policy", "postern", "policy", "apply", "-f", text)
     for family in (4, 6):
         for fields in (lab.outbound(family, PORT), lab.inbound(family, PORT)):
             assert denied(lab, SITE_RULES, text="no sites today", **fields).rule == "no sites today"
         assert denied(lab, PROTOCOL_RULES, **lab.outbound(family, PORT, protocol="gopher")).rule == "deny gopher", "asked first"
         lab.closed(Try("client1", CLIENT[family], REMOTE[family], PORT))
-    lab.kill("policy", "posternd", 15)
-    rules("DELETE FROM rules WHERE name = 'no sites today'", lab)
-    lab.start("policy", "posternd")
-    lab.joined("gw1")
+    before = lab.json("policy", "policy", "history")[1]["number"]
+    lab.run("policy", "postern", "policy", "rollback", str(before))
     assert lab.inspector.request(**lab.outbound(4, PORT)).state == ACTIVE
-
-
-def rules(statement, lab):
-    with sqlite3.connect(f"{lab.folder}/policy/postern.db") as db:
-        db.execute(statement)
-    db.close()
 
 
 def setup(lab):

@@ -78,7 +78,12 @@ def gateway_of_bench(prefix, n):
     run("ip", "netns", "exec", gateway, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
 
-BENCHES = {"connect": connect, "grants": grants, "rpc": rpc}
+def policy(arguments):
+    """Needs nothing but the program."""
+    return subprocess.run([f"{Lab(name='bench').build}/tests/bench/bench_policy", *arguments], check=False).returncode
+
+
+BENCHES = {"connect": connect, "grants": grants, "policy": policy, "rpc": rpc}
 
 
 def main():

@@ -415,6 +415,7 @@ class Lab:
             if namespace.startswith(prefix) and re.fullmatch(r"policy|inspector|(gw|client|remote)\d+", namespace[len(prefix):]):
                 self.end_others(namespace)
                 run("ip", "netns", "delete", namespace, check=False)
+                shutil.rmtree(f"/etc/netns/{namespace}", ignore_errors=True)  # what a test laid over /etc
         if os.path.ismount(f"{self.folder}/policy"):
             run("umount", f"{self.folder}/policy", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
